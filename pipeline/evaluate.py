@@ -1,0 +1,121 @@
+"""Stage `evaluate`: both trained models on train, validation and test pictures.
+
+    python -m pipeline.evaluate
+
+Reads data/split/ and models/; writes predictions.csv (every picture, both probabilities), from which everything else
+is computed: metrics/cnn.json, metrics/mobilenet.json, metrics/comparison.json and the curves under plots/.
+Parameters: evaluate.*.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline import atomic, errors, params, tracking
+from pipeline.data import packing
+from pipeline.models import saving
+from pipeline.scoring import calibration, comparison, curves, metrics
+
+MODELS = ("cnn", "mobilenet")
+SPLITS = ("train", "val", "test")
+PREDICTIONS = Path("data/predictions.csv")
+PLOTS = Path("plots")
+
+
+def predict(model, images: np.ndarray, rows: np.ndarray, batch_size: int = 128) -> np.ndarray:
+    """P(with_mask), (n,) float64, of the given rows of the packed array."""
+    import tensorflow as tf
+
+    forward = tf.function(lambda pixels: model(pixels, training=False)[:, 1], reduce_retracing=True)
+    parts = [forward(tf.constant(images[rows[i : i + batch_size]])).numpy() for i in range(0, len(rows), batch_size)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def predictions_table(manifest: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
+    """path, label, split, and P(with_mask) by each model, of every picture that is in a split."""
+    used = manifest[manifest["split"].isin(SPLITS)]
+    table = used[["path", "label", "split"]].reset_index(drop=True)
+    for name in MODELS:
+        # Six digits: what is left of a probability after them is rounding, which differs from machine to machine.
+        table[name] = predict(saving.load(name), images, used["row"].to_numpy()).round(6)
+    return table
+
+
+def model_metrics(table: pd.DataFrame, name: str, threshold: float, confidence: float, bins: int) -> dict:
+    """metrics/NAME.json from the predictions: train, val, overfit_gap, test."""
+    of = {split: table[table["split"] == split] for split in SPLITS}
+    y_true = {split: packing.to_classes(rows["label"]) for split, rows in of.items()}
+    train, val = (metrics.accuracy(y_true[s], of[s][name].to_numpy(), threshold) for s in ("train", "val"))
+    test = metrics.classification_metrics(
+        y_true["test"], of["test"][name].to_numpy(), threshold=threshold, confidence=confidence, bins=bins
+    )
+    return metrics.rounded(
+        {"train": {"accuracy": train}, "val": {"accuracy": val}, "overfit_gap": train - test["accuracy"], "test": test}
+    )
+
+
+def write_curves(y_true: np.ndarray, y_prob: np.ndarray, name: str, threshold: float, bins: int) -> list[Path]:
+    """The model's test curves under plots/, as CSV; returns their paths."""
+    tables = {
+        "roc": curves.roc(y_true, y_prob),
+        "pr": curves.precision_recall(y_true, y_prob),
+        "confusion": curves.confusion(y_true, y_prob, threshold),
+        "reliability": calibration.reliability(y_true, y_prob, bins),
+    }
+    paths = []
+    for kind, table in tables.items():
+        path = PLOTS / f"{kind}_{name}.csv"
+        atomic.write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        paths.append(path)
+    return paths
+
+
+def main() -> None:
+    started = time.time()
+    p = params.load().evaluate
+    tracking.check()
+    table = predictions_table(packing.read_manifest(), packing.open_images())
+    atomic.write_text(PREDICTIONS, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+
+    test = table[table["split"] == "test"]
+    y_true = packing.to_classes(test["label"])
+    right, results, plots = {}, {}, {}
+    for name in MODELS:
+        y_prob = test[name].to_numpy()
+        results[name] = model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins)
+        plots[name] = write_curves(y_true, y_prob, name, p.threshold, p.calibration_bins)
+        right[name] = (y_prob >= p.threshold) == (y_true == 1)
+        atomic.write_json(Path("metrics") / f"{name}.json", results[name])
+    versus = metrics.rounded(comparison.mcnemar(right))
+    atomic.write_json(Path("metrics/comparison.json"), versus)
+
+    for name in MODELS:
+        tracking.log_model_metrics(
+            name,
+            digest=tracking.weights_digest(saving.weights_path(name)),
+            metrics=tracking.flatten(results[name]),
+            artifacts=[Path("metrics") / f"{name}.json", *plots[name]],
+        )
+    tracking.log_stage(
+        "evaluate",
+        params=tracking.flatten({"evaluate": p.model_dump()}),
+        metrics=versus,
+        artifacts=[PREDICTIONS, Path("metrics/comparison.json")],
+        started=started,
+    )
+    for name in MODELS:
+        t = results[name]["test"]
+        print(
+            f"evaluate: {name} test accuracy {t['accuracy']:.2%} ({t['accuracy_low']:.2%} to {t['accuracy_high']:.2%})"
+            f" on {t['n']} pictures, {t['false_positives']} bare faces called masked,"
+            f" {t['false_negatives']} masked faces called bare"
+        )
+    print(f"evaluate: McNemar p = {versus['mcnemar_p']:.2g}; {time.time() - started:.1f} s")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,1 @@
+"""The two classifiers: architecture, weights, training, saving."""

@@ -1,0 +1,31 @@
+"""The small CNN that is trained from scratch. Its architecture is given; see train_cnn for how it is trained."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+
+def build(image_size: int, dropout: float) -> keras.Model:
+    """Two convolutions, two hidden dense layers, softmax over (without_mask, with_mask): 7,400,706 parameters at 128.
+
+    Takes (n, image_size, image_size, 3) raw pixels 0…255, any numeric dtype; returns (n, 2) float32 probabilities.
+    """
+    return keras.Sequential(
+        [
+            keras.Input((image_size, image_size, 3), name="pixels"),
+            # -1…1, not 0…1: with inputs of mean zero the large dense layer trains markedly better (README, Results).
+            layers.Rescaling(1 / 127.5, offset=-1.0),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(dropout),
+            layers.Dense(64, activation="relu"),
+            layers.Dropout(dropout),
+            layers.Dense(2, activation="softmax", dtype="float32"),
+        ],
+        name="cnn",
+    )

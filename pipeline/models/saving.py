@@ -1,0 +1,45 @@
+"""Models on disk: the architecture as JSON, the weights as HDF5.
+
+A `.keras` file holds a date and zip times and is never the same twice; these two are, for the same model.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keras
+
+from pipeline import atomic
+from pipeline.errors import UserError
+
+MODELS = Path("models")
+
+
+def architecture_path(name: str) -> Path:
+    return MODELS / f"{name}.json"
+
+
+def weights_path(name: str) -> Path:
+    return MODELS / f"{name}.weights.h5"
+
+
+def save(model: keras.Model, name: str) -> None:
+    """Write models/NAME.json and models/NAME.weights.h5, each whole or not at all, weights last."""
+    atomic.write_text(architecture_path(name), json.dumps(json.loads(model.to_json()), indent=1) + "\n")
+    with atomic.replacing(weights_path(name)) as aside:
+        model.save_weights(aside)
+
+
+def load(name: str) -> keras.Model:
+    """The model saved as NAME, in float32 whatever it was trained in. UserError when it is missing or damaged."""
+    try:
+        model = keras.models.model_from_json(architecture_path(name).read_text(encoding="utf-8"))
+        model.load_weights(weights_path(name))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or weights_path(name)} is missing: run `dvc repro train_{name}`") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{weights_path(name)} is damaged ({error}): run `dvc checkout`, or `dvc repro --force train_{name}`"
+        ) from None
+    return model

@@ -1,0 +1,94 @@
+"""How both models are trained: cosine schedule, averaged weights, the best epoch by validation loss kept."""
+
+from __future__ import annotations
+
+import time
+
+import keras
+import tensorflow as tf
+
+
+def make_repeatable(seed: int) -> None:
+    """Seed Keras, NumPy and TensorFlow and make every op deterministic: the same weights on the same machine."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def cosine_schedule(peak: float, steps: int, warmup: float = 0.05) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up over the first `warmup` share of `steps`, then a half cosine from `peak` to zero."""
+    warmup_steps = max(1, round(warmup * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup_steps, warmup_target=peak, warmup_steps=warmup_steps
+    )
+
+
+def fit(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    *,
+    steps_per_epoch: int,
+    epochs: int,
+    learning_rate: float,
+    weight_decay: float,
+    label_smoothing: float,
+    averaging: float,
+    patience: int,
+) -> list[dict[str, float]]:
+    """Train `model` in place and leave it at its best epoch; returns one row an epoch.
+
+    What is validated, and kept, is the exponential moving average of the weights over training steps, of momentum
+    `averaging` (0 to use the weights themselves). Training stops after `patience` epochs without a lower validation
+    loss. A row holds epoch, learning_rate, loss, accuracy, val_loss, val_accuracy; loss and accuracy are of the
+    augmented batches in training mode, so they look worse than the figures of validation.
+    """
+    schedule = cosine_schedule(learning_rate, steps_per_epoch * epochs)
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=weight_decay, use_ema=averaging > 0, ema_momentum=averaging or None
+    )
+    model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), ["accuracy"])
+    keeper = BestEpoch(model.name, schedule, steps_per_epoch, epochs, patience)
+    averaged = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaging else []
+    model.fit(
+        batches,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        validation_data=validation,
+        callbacks=[*averaged, keeper],
+        verbose=0,
+    )
+    model.set_weights(keeper.best_weights)
+    return keeper.history
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Keeps the weights of the lowest validation loss, the history, and the user informed: a line an epoch."""
+
+    def __init__(self, name: str, schedule, steps_per_epoch: int, epochs: int, patience: int):
+        super().__init__()
+        self.name, self.schedule, self.steps_per_epoch = name, schedule, steps_per_epoch
+        self.epochs, self.patience = epochs, patience
+        self.best_loss, self.best_epoch = float("inf"), 0
+        self.best_weights: list = []
+        self.history: list[dict[str, float]] = []
+        self.started = time.time()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs = logs or {}
+        rate = float(self.schedule(self.steps_per_epoch * (epoch + 1)))
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        row = {"epoch": epoch + 1, "learning_rate": rate} | {name: float(logs[name]) for name in names}
+        self.history.append(row)
+        if row["val_loss"] < self.best_loss:
+            self.best_loss, self.best_epoch = row["val_loss"], epoch + 1
+            self.best_weights = self.model.get_weights()
+        elif epoch + 1 - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+        elapsed = time.time() - self.started
+        left = elapsed / (epoch + 1) * (self.epochs - epoch - 1)
+        print(
+            f"{self.name}: epoch {epoch + 1}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
+            f"  val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.4f}"
+            f"  {elapsed:.0f} s, at most {left:.0f} s to go",
+            flush=True,
+        )

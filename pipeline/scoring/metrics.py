@@ -1,0 +1,68 @@
+"""What the metric files say of one model on one set of pictures. `with_mask` is class 1, the positive class."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+from pipeline.scoring.calibration import expected_calibration_error
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson 1927), as SciPy computes it."""
+    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def classification_metrics(
+    y_true: np.ndarray, y_prob: np.ndarray, *, threshold: float = 0.5, confidence: float = 0.95, bins: int = 10
+) -> dict[str, float | int]:
+    """All figures of one model on one set. `y_true` (n,) 0/1, both present; `y_prob` (n,) P(with_mask) in 0…1.
+
+    A picture is called with_mask when its probability is at least `threshold`. A false positive is a bare face called
+    masked. A precision whose class was never called is 0.
+    """
+    y_pred = (y_prob >= threshold).astype(int)
+    (true_negatives, false_positives), (false_negatives, true_positives) = confusion_matrix(
+        y_true, y_pred, labels=[0, 1]
+    ).tolist()
+    precision, recall, f1, _ = precision_recall_fscore_support(y_true, y_pred, labels=[0, 1], zero_division=0.0)
+    right = true_negatives + true_positives
+    low, high = wilson(right, len(y_true), confidence)
+    return {
+        "n": len(y_true),
+        "accuracy": right / len(y_true),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "precision_with_mask": float(precision[1]),
+        "precision_without_mask": float(precision[0]),
+        "recall_with_mask": float(recall[1]),
+        "recall_without_mask": float(recall[0]),
+        "f1_with_mask": float(f1[1]),
+        "f1_without_mask": float(f1[0]),
+        "false_positives": false_positives,
+        "false_negatives": false_negatives,
+        "roc_auc": float(roc_auc_score(y_true, y_prob)),
+        "average_precision": float(average_precision_score(y_true, y_prob)),
+        "brier": float(brier_score_loss(y_true, y_prob)),
+        "ece": expected_calibration_error(y_true, y_prob, bins),
+    }
+
+
+def accuracy(y_true: np.ndarray, y_prob: np.ndarray, threshold: float = 0.5) -> float:
+    """Share of pictures on the right side of the threshold."""
+    return float(np.mean((y_prob >= threshold) == (y_true == 1)))
+
+
+def rounded(value, digits: int = 6):
+    """`value`, a number or a nest of dicts, with its floats rounded for a file that people read and diff."""
+    if isinstance(value, dict):
+        return {key: rounded(inner, digits) for key, inner in value.items()}
+    return round(value, digits) if isinstance(value, float) else value

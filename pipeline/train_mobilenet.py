@@ -1,0 +1,121 @@
+"""Stage `train_mobilenet`: MobileNetV2 by transfer, first its head alone, then its last blocks too.
+
+    python -m pipeline.train_mobilenet
+
+Reads data/split/ and models/mobilenet_backbone.weights.h5; writes models/mobilenet.json, models/mobilenet.weights.h5
+and plots/history_mobilenet.csv. Parameters: seed, image_size, model.dropout, mobilenet.*, augment.*. Only training and
+validation pictures are looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from tqdm import tqdm
+
+from pipeline import atomic, errors, params, tracking
+from pipeline.data import batches, packing
+from pipeline.models import mobilenet, pretrained, saving, training
+
+BACKBONE = Path("models/mobilenet_backbone.weights.h5")
+HISTORY = Path("plots/history_mobilenet.csv")
+
+
+def pooled_features(backbone: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """(n, 1280) float32: what the frozen backbone makes of the given pictures, averaged over the image."""
+
+    @tf.function(reduce_retracing=True)
+    def forward(pixels):
+        scaled = tf.cast(pixels, tf.float32) / 127.5 - 1.0
+        return tf.reduce_mean(backbone(scaled, training=False), axis=(1, 2))
+
+    starts = tqdm(range(0, len(rows), batch_size), desc="features", unit="batch", delay=1)
+    return np.concatenate([forward(tf.constant(images[rows[i : i + batch_size]])).numpy() for i in starts])
+
+
+def main() -> None:
+    started = time.time()
+    p = params.load()
+    m = p.mobilenet
+    tracking.check()
+    training.make_repeatable(p.seed)
+    images, manifest = packing.open_images(), packing.read_manifest()
+    rows, classes = packing.rows_of(manifest, "train")
+    val_rows, val_classes = packing.rows_of(manifest, "val")
+    one_hot = np.eye(2, dtype=np.float32)
+
+    backbone = mobilenet.build_backbone(p.image_size)
+    pretrained.load_into(backbone, BACKBONE)
+    head = mobilenet.build_head(p.model.dropout)
+    # While the backbone is frozen its features of a picture never change: they are computed once, not every epoch.
+    features = pooled_features(backbone, images, rows)
+    steps = batches.steps_per_epoch(len(rows), m.batch_size)
+    frozen = training.fit(
+        head,
+        tf.data.Dataset.from_tensor_slices((features, one_hot[classes]))
+        .shuffle(len(rows), seed=p.seed)
+        .repeat()
+        .batch(m.batch_size),
+        tf.data.Dataset.from_tensor_slices((pooled_features(backbone, images, val_rows), one_hot[val_classes])).batch(
+            256
+        ),
+        steps_per_epoch=steps,
+        epochs=m.head_epochs,
+        learning_rate=m.head_learning_rate,
+        weight_decay=m.weight_decay,
+        label_smoothing=m.label_smoothing,
+        averaging=m.averaging,
+        patience=m.patience,
+    )
+
+    model = mobilenet.assemble(backbone, head, p.image_size)
+    fine = []
+    if m.fine_tune_epochs:
+        mobilenet.unfreeze(backbone, m.fine_tune_blocks)
+        fine = training.fit(
+            model,
+            batches.training_batches(
+                images, rows, classes, batch_size=m.batch_size, seed=p.seed, changes=p.augment.model_dump()
+            ),
+            batches.plain_batches(images, val_rows, val_classes),
+            steps_per_epoch=steps,
+            epochs=m.fine_tune_epochs,
+            learning_rate=m.fine_tune_learning_rate,
+            weight_decay=m.weight_decay,
+            label_smoothing=m.label_smoothing,
+            averaging=m.averaging,
+            patience=m.patience,
+        )
+
+    saving.save(model, "mobilenet")
+    table = pd.concat([pd.DataFrame(frozen).assign(phase="head"), pd.DataFrame(fine).assign(phase="fine-tune")])
+    table["epoch"] = np.arange(1, len(table) + 1)
+    atomic.write_text(HISTORY, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    last = table[table["phase"] == table["phase"].iloc[-1]]
+    best = last.loc[last["val_loss"].idxmin()]
+    tracking.log_training(
+        "mobilenet",
+        params={},
+        history=table,
+        metrics={
+            "best.epoch": best["epoch"],
+            "best.val_loss": best["val_loss"],
+            "best.val_accuracy": best["val_accuracy"],
+        },
+        digest=tracking.weights_digest(saving.weights_path("mobilenet")),
+        artifacts=[HISTORY, saving.architecture_path("mobilenet"), saving.weights_path("mobilenet")],
+        started=started,
+    )
+    print(
+        f"train_mobilenet: best of {len(table)} epochs is {best['epoch']:.0f}, validation accuracy"
+        f" {best['val_accuracy']:.2%}; {time.time() - started:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main)

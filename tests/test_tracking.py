@@ -1,0 +1,485 @@
+"""MLflow rows as a user reads them back: from the default store, from a server, from `mlflow ui`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import tracking
+from pipeline.errors import UserError
+
+REPOSITORY = Path(__file__).parent.parent
+PARAMS = """\
+seed: 1
+image_size: 64
+split: {train: 0.8}
+model: {dropout: 0.5}   # in both models
+cnn: {learning_rate: 1e-5}
+mobilenet: {epochs: 2}
+evaluate: {threshold: 0.5}
+"""
+MINE = """
+import sys, time
+from pipeline import tracking
+tracking.check()
+tracking.log_stage(sys.argv[1], params={"a": 1}, metrics={"m": 2.0}, started=time.time())
+"""
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new MLflow database, made once: the migrations take seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace as it is after `dvc repro`, without a store; the working directory is in it."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "a repo"
+    for name in ("models", "metrics", "plots"):
+        (folder / name).mkdir(parents=True)
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    (folder / "params.yaml").write_text(PARAMS)
+    for i, model in enumerate(tracking.MODELS):
+        (folder / f"models/{model}.weights.h5").write_bytes(b"weights" * (i + 1))
+        (folder / f"models/{model}.json").write_text("{}")
+        (folder / f"metrics/{model}.json").write_text(json.dumps(evaluated(i)))
+        (folder / f"metrics/unseen_{model}.json").write_text(json.dumps({"n": 90, "accuracy": (7 + i) / 10}))
+        (folder / f"metrics/xai_{model}.json").write_text(json.dumps({"face_gain": 1.5, "none": None}))
+        with (folder / f"plots/history_{model}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["epoch", "phase", "loss", "val_accuracy"])
+            writer.writeheader()
+            writer.writerows(history(i))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def store(repo: Path, migrated: Path) -> Path:
+    """The same with an empty default store."""
+    shutil.copy(migrated, repo / "mlflow.db")
+    return repo
+
+
+def evaluated(i: int) -> dict:
+    """What `evaluate` finds about model number i."""
+    return {"train": {"accuracy": 0.99}, "val": {"accuracy": 0.95}, "test": {"n": 10, "accuracy": (90 + i) / 100}}
+
+
+def history(i: int) -> list[dict]:
+    return [
+        {"epoch": epoch, "phase": "head", "loss": 1 / epoch, "val_accuracy": (50 + 10 * epoch + i) / 100}
+        for epoch in (1, 2, 3)
+    ]
+
+
+def digest(model: str) -> str:
+    return tracking.weights_digest(f"models/{model}.weights.h5")
+
+
+def train(model: str, **changed: Any) -> None:
+    """What stage train_MODEL logs."""
+    logged: dict[str, Any] = {
+        "params": {"model": {"dropout": 0.5}},
+        "history": history(tracking.MODELS.index(model)),
+        "metrics": {},
+        "digest": digest(model),
+        "artifacts": [Path(f"plots/history_{model}.csv")],
+        "started": time.time() - 5,
+    }
+    tracking.log_training(model, **(logged | changed))
+
+
+def add_findings(model: str) -> None:
+    """What evaluate, unseen_eval and xai log about a model."""
+    for name, prefix in ((model, ""), (f"unseen_{model}", "unseen."), (f"xai_{model}", "xai.")):
+        found = tracking.flatten(json.loads(Path(f"metrics/{name}.json").read_text()), prefix)
+        tracking.log_model_metrics(model, digest=digest(model), metrics=found)
+
+
+def client(uri: str | None = None):
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}")
+
+
+def runs(wanted: str = "", uri: str | None = None) -> list:
+    """The active runs of the project's experiment, in the order of their names."""
+    found = client(uri).get_experiment_by_name("face-mask")
+    return sorted(client(uri).search_runs([found.experiment_id], wanted), key=lambda run: run.info.run_name)
+
+
+def rows(uri: str | None = None) -> list:
+    return runs("tags.kind = 'model'", uri)
+
+
+def test_flatten_joins_keys_by_dots() -> None:
+    assert tracking.flatten({"a": {"b": {"c": 1}, "d": None}, "e": "x"}) == {"a.b.c": 1, "a.d": None, "e": "x"}
+
+
+def test_parameters_read_like_yaml() -> None:
+    shown = [tracking.text(value) for value in (0.5, 1, True, None, "kaggle", "1e-5", 1e-5, [16, 32])]
+    assert shown == ["0.5", "1", "true", "null", "kaggle", "1e-05", "1e-05", "[16, 32]"]
+
+
+def test_one_row_a_model(store: Path) -> None:
+    import mlflow
+    import pandas as pd
+
+    train("cnn")
+    train("mobilenet", history=pd.DataFrame(history(1)))
+    tracking.log_stage("evaluate", params={"evaluate.threshold": 0.5}, metrics={"mcnemar_p": 0.3}, started=time.time())
+    for model in tracking.MODELS:
+        add_findings(model)
+
+    cnn, mobilenet = rows()
+    assert [cnn.info.run_name, mobilenet.info.run_name] == ["cnn", "mobilenet"]
+    assert cnn.data.params["model.dropout"] == mobilenet.data.params["model.dropout"] == "0.5"
+    assert cnn.data.params["cnn.learning_rate"] == "1e-05"
+    assert not [name for name in cnn.data.params if name.startswith(("mobilenet.", "evaluate."))]
+    assert cnn.data.metrics["test.accuracy"] == 0.9
+    assert mobilenet.data.metrics["test.accuracy"] == 0.91
+    assert mobilenet.data.metrics["unseen.accuracy"] == 0.8
+    assert cnn.data.metrics.keys() >= {"train.accuracy", "val.accuracy", "unseen.n", "xai.face_gain", "peak_memory_mb"}
+    assert 5 <= cnn.data.metrics["seconds"] < 30
+    assert cnn.info.end_time - cnn.info.start_time >= 5000
+    curve = client().get_metric_history(mobilenet.info.run_id, "epoch.val_accuracy")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.61), (2, 0.71), (3, 0.81)]
+    assert "epoch.phase" not in cnn.data.metrics
+    assert "history_cnn.csv" in [artifact.path for artifact in client().list_artifacts(cnn.info.run_id)]
+    assert list((store / "mlartifacts").rglob("history_cnn.csv"))
+
+    [parent] = runs("tags.kind = 'experiment'")
+    [evaluate] = runs("tags.stage = 'evaluate'")
+    assert len(runs()) == 4
+    assert {run.info.status for run in runs()} == {"FINISHED"}
+    assert evaluate.data.tags["mlflow.parentRunId"] == cnn.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    table = mlflow.MlflowClient(f"sqlite:///{store / 'mlflow.db'}").search_runs(
+        [parent.info.experiment_id], "tags.kind = 'model' and metrics.`test.accuracy` > 0.905"
+    )
+    assert [run.info.run_name for run in table] == ["mobilenet"]
+
+
+def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.CaptureFixture) -> None:
+    train("cnn")
+    train("mobilenet")
+    for model in tracking.MODELS:
+        add_findings(model)
+    logged = rows()
+    parents = runs("tags.kind = 'experiment'")
+    client().delete_run(parents[0].info.run_id)
+    for run in logged:
+        client().delete_run(run.info.run_id)
+
+    tracking.main()
+    tracking.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "nothing to bring over" in line] == lines[2:]
+    assert "cnn in workspace-" in lines[0]
+    assert "5 parameters, 9 metrics" in lines[0]
+    synced = rows()
+    assert len(synced) == 2
+    cost = {"seconds", "peak_memory_mb"}
+    for before, after in zip(logged, synced, strict=True):
+        assert after.data.params == before.data.params
+        assert after.data.metrics == {k: v for k, v in before.data.metrics.items() if k not in cost}
+        assert after.data.tags == before.data.tags | {"mlflow.parentRunId": after.data.tags["mlflow.parentRunId"]}
+    names = {artifact.path for artifact in client().list_artifacts(synced[0].info.run_id)}
+    assert names == {"history_cnn.csv", "cnn.json", "cnn.weights.h5"}
+
+
+def test_sync_completes_rows_and_brings_changed_figures(store: Path) -> None:
+    train("cnn")
+    tracking.main()
+    Path("metrics/cnn.json").write_text(json.dumps({"test": {"accuracy": 0.5}}))
+    tracking.main()
+    cnn, mobilenet = rows()
+    assert cnn.data.metrics["test.accuracy"] == 0.5
+    assert "seconds" in cnn.data.metrics
+    assert mobilenet.data.metrics["test.accuracy"] == 0.91
+    assert len(client().get_metric_history(cnn.info.run_id, "epoch.loss")) == 3
+
+
+def test_sync_leaves_out_figures_of_earlier_weights(store: Path, capsys: pytest.CaptureFixture) -> None:
+    stage = {
+        "deps": [{"path": "models/cnn.weights.h5", "md5": "of before"}],
+        "outs": [{"path": "metrics/cnn.json"}],
+    }
+    Path("dvc.lock").write_text(json.dumps({"stages": {"evaluate": stage}}))
+    tracking.main()
+    assert "metrics/cnn.json is of an earlier cnn, left out" in capsys.readouterr().out
+    assert "test.accuracy" not in rows()[0].data.metrics
+    assert rows()[0].data.metrics["unseen.accuracy"] == 0.7
+
+
+def test_sync_without_models_says_what_to_do(store: Path) -> None:
+    shutil.rmtree("models")
+    with pytest.raises(UserError, match="dvc checkout"):
+        tracking.main()
+
+
+def test_sync_after_an_experiment_finds_its_rows(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "dry-pond")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "ab" * 20)
+    train("cnn")
+    monkeypatch.delenv("DVC_EXP_NAME")
+    monkeypatch.delenv("DVC_EXP_BASELINE_REV")
+    tracking.main()
+    assert [run.info.run_name for run in runs("tags.kind = 'experiment'")] == ["dry-pond"]
+    assert [run.data.metrics["test.accuracy"] for run in rows()] == [0.9, 0.91]
+
+
+def test_cached_training_gets_its_row_from_the_files(store: Path) -> None:
+    add_findings("cnn")
+    [cnn] = rows()
+    assert cnn.data.params["cnn.learning_rate"] == "1e-05"
+    assert cnn.data.metrics["epoch.val_accuracy"] == 0.8
+    assert cnn.data.metrics["test.accuracy"] == 0.9
+
+
+def test_two_experiments_side_by_side(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, dropout in (("dry-pond", "0.3"), ("wet-hill", "0.7")):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        Path("params.yaml").write_text(PARAMS.replace("dropout: 0.5", f"dropout: {dropout}"))
+        train("cnn")
+        add_findings("cnn")
+    found = {run.data.tags["dvc.experiment"]: run for run in rows()}
+    assert {name: run.data.params["model.dropout"] for name, run in found.items()} == {
+        "dry-pond": "0.3",
+        "wet-hill": "0.7",
+    }
+    assert all("test.accuracy" in run.data.metrics for run in found.values())
+    assert len({run.data.tags["mlflow.parentRunId"] for run in found.values()}) == 2
+
+
+def test_plain_repro_keeps_an_experiment_a_set_of_parameters(store: Path) -> None:
+    train("cnn")
+    Path("params.yaml").write_text(PARAMS.replace("dropout: 0.5", "dropout: 0.4"))
+    train("cnn")
+    Path("params.yaml").write_text(PARAMS.replace("   # in both models", ""))
+    train("cnn")
+    assert sorted(run.data.params["model.dropout"] for run in rows()) == ["0.4", "0.5"]
+
+
+def test_a_stage_that_ran_again_has_one_row(store: Path) -> None:
+    for threshold in (0.4, 0.6):
+        tracking.log_stage("evaluate", params={"evaluate.threshold": threshold}, started=time.time())
+    [run] = runs("tags.stage = 'evaluate'")
+    assert run.data.params == {"evaluate.threshold": "0.6"}
+
+    train("cnn")
+    add_findings("cnn")
+    train("cnn")  # the same weights, so DVC evaluates nothing
+    [cnn] = rows()
+    assert cnn.data.metrics["test.accuracy"] == 0.9
+    train("cnn", digest="other")
+    [cnn] = rows()
+    assert cnn.data.tags["model.digest"] == "other"
+    assert "test.accuracy" not in cnn.data.metrics
+
+
+def test_a_parameter_once_written_stays(store: Path) -> None:
+    train("cnn")
+    Path("params.yaml").write_text(PARAMS)
+    client().log_param(rows()[0].info.run_id, "later", "1")
+    tracking.main()
+    assert rows()[0].data.params["later"] == "1"
+
+
+def test_what_is_no_number_is_left_out(store: Path) -> None:
+    figures: dict[str, Any] = {"n": 3, "gap": float("nan"), "word": "x", "none": None}
+    tracking.log_stage("split", params={}, metrics=figures, started=time.time())
+    [split] = runs("tags.stage = 'split'")
+    assert set(split.data.metrics) == {"n", "seconds", "peak_memory_mb"}
+
+
+def test_phases_that_count_from_one_make_one_curve(store: Path) -> None:
+    train("cnn", history=[{"epoch": e, "loss": loss} for e, loss in ((1, 0.9), (2, 0.8), (1, 0.7), (2, 0.6))])
+    curve = client().get_metric_history(rows()[0].info.run_id, "epoch.loss")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.9), (2, 0.8), (3, 0.7), (4, 0.6)]
+
+
+def test_store_is_dvc_roots(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under `dvc exp run --temp` the stage runs below .dvc/tmp/exps, and DVC_ROOT is the repository."""
+    workspace = store / ".dvc/tmp/exps/standalone"
+    workspace.mkdir(parents=True)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(store / name, workspace)
+    monkeypatch.setenv("DVC_ROOT", str(store))
+    monkeypatch.setenv("DVC_EXP_NAME", "far-away")
+    monkeypatch.chdir(workspace)
+    tracking.log_stage("split", params={}, artifacts=[Path("params.yaml")], started=time.time())
+    assert not list(workspace.glob("ml*"))
+    monkeypatch.chdir(store)
+    assert [run.info.run_name for run in runs()] == ["far-away", "split"]
+    assert list((store / "mlartifacts").rglob("params.yaml"))
+
+
+def test_a_relative_sqlite_uri_is_the_roots(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/other.db")
+    monkeypatch.chdir(repo / "models")
+    assert tracking.tracking_uri() == f"sqlite:///{repo.resolve()}/runs/other.db"
+
+
+def test_an_artifact_never_written_is_a_bug(store: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv"):
+        tracking.log_stage("split", params={}, artifacts=[Path("nowhere.csv")], started=time.time())
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("http://user:secret@127.0.0.1:9", "no answer"),
+        ("localhost:5000", "neither http"),
+        ("./mlruns", "takes no folder"),
+    ],
+)
+def test_check_names_variable_and_remedy(repo: Path, monkeypatch: pytest.MonkeyPatch, uri: str, said: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    started = time.time()
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI") as caught:
+        tracking.check()
+    assert time.time() - started < 6
+    assert said in str(caught.value)
+    assert "unset it" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_check_refuses_a_file_that_is_no_database(repo: Path) -> None:
+    tracking.check()
+    Path("mlflow.db").write_text("not a database at all")
+    with pytest.raises(UserError, match=r"mlflow\.db is no SQLite database"):
+        tracking.check()
+
+
+def test_check_loads_no_mlflow(repo: Path) -> None:
+    code = "import sys; from pipeline import tracking; tracking.check(); print('mlflow' in sys.modules)"
+    assert python("-c", code).stdout == "False\n"
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own in the working directory, with the project on its path."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+
+
+def test_four_processes_make_one_store(repo: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda i: python("-c", MINE, f"stage{i}"), range(4)))
+    assert [process.stdout + process.stderr for process in done] == [""] * 4
+    parent, *stages = sorted(runs(), key=lambda run: run.data.tags["kind"])
+    assert [run.info.run_name for run in sorted(stages, key=lambda run: run.info.run_name)] == [
+        f"stage{i}" for i in range(4)
+    ]
+    assert {run.data.tags["mlflow.parentRunId"] for run in stages} == {parent.info.run_id}
+    assert all(run.data.metrics["m"] == 2 for run in stages)
+
+
+@contextmanager
+def server(*arguments: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A real MLflow server on loopback: its address and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", *arguments, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    log = folder / "server.log"
+    lean = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its GenAI workers only slow the start
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=lean, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        stop(process)
+
+
+def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    for _ in range(900):
+        try:
+            urllib.request.urlopen(address, timeout=2)
+            return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+    pytest.fail(log.read_text())
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End the server with its workers: they are one process group."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_server_elsewhere_and_its_death(
+    repo: Path, migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    there = tmp_path / "server"
+    there.mkdir()
+    shutil.copy(migrated, there / "mlflow.db")
+    arguments = (
+        "server",
+        "--backend-store-uri",
+        "sqlite:///mlflow.db",
+        "--artifacts-destination",
+        str(there / "files"),
+    )
+    with server(*arguments, folder=there) as (uri, process):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        tracking.check()
+        train("cnn", artifacts=[Path("plots"), Path("plots/history_cnn.csv")])
+        tracking.main()
+        cnn, mobilenet = rows(uri)
+        assert cnn.data.metrics["test.accuracy"] == 0.9
+        assert mobilenet.data.metrics["unseen.accuracy"] == 0.8
+        assert {one.path for one in client(uri).list_artifacts(cnn.info.run_id)} >= {"plots", "history_cnn.csv"}
+        assert len(list((there / "files").rglob("history_cnn.csv"))) == 2
+        assert not list(repo.glob("ml*/*"))
+        assert not (repo / "mlflow.db").exists()
+
+        stop(process)
+        capsys.readouterr()
+        started = time.time()
+        train("cnn")
+        assert time.time() - started < 30
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("train_cnn: warning: MLflow at http://127.0.0.1")
+        assert "python -m pipeline.tracking" in line
+        with pytest.raises(UserError, match="no answer"):
+            tracking.main()
+
+
+def test_mlflow_ui_at_the_root_shows_the_rows(store: Path) -> None:
+    tracking.sync()
+    with server("ui", "--backend-store-uri", "sqlite:///mlflow.db", folder=store) as (uri, _):
+        names = [run.info.run_name for run in rows(uri)]
+        artifacts = client(uri).list_artifacts(rows(uri)[0].info.run_id)
+    assert names == ["cnn", "mobilenet"]
+    assert "history_cnn.csv" in [artifact.path for artifact in artifacts]
