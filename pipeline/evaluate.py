@@ -3,7 +3,7 @@
     python -m pipeline.evaluate
 
 Reads data/split/ and models/; writes predictions.csv (every picture, both probabilities), from which everything else
-is computed: metrics/cnn.json, metrics/mobilenet.json, metrics/comparison.json and the curves under plots/.
+is computed: metrics/cnn.json, metrics/mobilenet.json and the curves under plots/.
 Parameters: evaluate.*.
 """
 
@@ -46,15 +46,23 @@ def predictions_table(manifest: pd.DataFrame, images: np.ndarray) -> pd.DataFram
 
 
 def model_metrics(table: pd.DataFrame, name: str, threshold: float, confidence: float, bins: int) -> dict:
-    """metrics/NAME.json from the predictions: train, val, overfit_gap, test."""
+    """metrics/NAME.json from the predictions: train, val, overfit_gap, test, and versus (the other model)."""
     of = {split: table[table["split"] == split] for split in SPLITS}
     y_true = {split: packing.to_classes(rows["label"]) for split, rows in of.items()}
     train, val = (metrics.accuracy(y_true[s], of[s][name].to_numpy(), threshold) for s in ("train", "val"))
     test = metrics.classification_metrics(
         y_true["test"], of["test"][name].to_numpy(), threshold=threshold, confidence=confidence, bins=bins
     )
+    (other,) = set(MODELS) - {name}
+    right = [metrics.called_right(y_true["test"], of["test"][one].to_numpy(), threshold) for one in (name, other)]
     return metrics.rounded(
-        {"train": {"accuracy": train}, "val": {"accuracy": val}, "overfit_gap": train - test["accuracy"], "test": test}
+        {
+            "train": {"accuracy": train},
+            "val": {"accuracy": val},
+            "overfit_gap": train - test["accuracy"],
+            "test": test,
+            "versus": comparison.mcnemar(*right),
+        }
     )
 
 
@@ -83,15 +91,11 @@ def main() -> None:
 
     test = table[table["split"] == "test"]
     y_true = packing.to_classes(test["label"])
-    right, results, plots = {}, {}, {}
+    results, plots = {}, {}
     for name in MODELS:
-        y_prob = test[name].to_numpy()
         results[name] = model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins)
-        plots[name] = write_curves(y_true, y_prob, name, p.threshold, p.calibration_bins)
-        right[name] = (y_prob >= p.threshold) == (y_true == 1)
+        plots[name] = write_curves(y_true, test[name].to_numpy(), name, p.threshold, p.calibration_bins)
         atomic.write_json(Path("metrics") / f"{name}.json", results[name])
-    versus = metrics.rounded(comparison.mcnemar(right))
-    atomic.write_json(Path("metrics/comparison.json"), versus)
 
     for name in MODELS:
         tracking.log_model_metrics(
@@ -103,8 +107,8 @@ def main() -> None:
     tracking.log_stage(
         "evaluate",
         params=tracking.flatten({"evaluate": p.model_dump()}),
-        metrics=versus,
-        artifacts=[PREDICTIONS, Path("metrics/comparison.json")],
+        metrics={"mcnemar_p": results["cnn"]["versus"]["mcnemar_p"]},
+        artifacts=[PREDICTIONS],
         started=started,
     )
     for name in MODELS:
@@ -114,7 +118,11 @@ def main() -> None:
             f" on {t['n']} pictures, {t['false_positives']} bare faces called masked,"
             f" {t['false_negatives']} masked faces called bare"
         )
-    print(f"evaluate: McNemar p = {versus['mcnemar_p']:.2g}; {time.time() - started:.1f} s")
+    versus = results["mobilenet"]["versus"]
+    print(
+        f"evaluate: only mobilenet is right on {versus['only_this_right']}, only cnn on {versus['only_other_right']},"
+        f" McNemar p = {versus['mcnemar_p']:.2g}; {time.time() - started:.1f} s"
+    )
 
 
 if __name__ == "__main__":

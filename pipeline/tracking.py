@@ -1,13 +1,14 @@
 """MLflow, all of it: one parent run a DVC experiment, below it one run a stage that ran.
 
-    python -m pipeline.tracking        bring over what stages restored from DVC's cache did not log; as often as you like
+    python -m pipeline.tracking        bring over what stages restored from DVC's cache did not log; any number of times
     mlflow ui --backend-store-uri sqlite:///mlflow.db        look at it, from the repository root
 
 The run of a training stage is the row of its model: `evaluate`, `unseen_eval` and `xai` add what they find to it, found
 again by the digest of the weights. In MLflow's table the filter `tags.kind = 'model'` shows one row a model.
 
 The store is mlflow.db at the repository root with mlartifacts/ beside it; MLFLOW_TRACKING_URI wins where it is set.
-A stage calls `check` when it starts and logs when its outputs are written: from then on MLflow can only cause a warning.
+A stage calls `check` when it starts and logs when its outputs are written: from then on MLflow only causes warnings.
+Logging takes six seconds a stage, nearly all of it to import MLflow, and six more once, to make the database.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "face-mask"
 MODELS = ("cnn", "mobilenet")
 SHARED_PARAMS = ("seed", "image_size", "data", "split", "model", "augment")  # what every model depends on
-LOCK_SECONDS = 120  # logging holds the lock for a second, making the database for six
+LOCK_SECONDS = 300  # logging holds the lock for a second, making the database for six, a busy machine for minutes
 
 # MLflow reads these when it is imported, so they are set before. Its own defaults wait four minutes for a dead server,
 # print a link for every run and report usage to its makers.
@@ -91,7 +91,7 @@ def shown(uri: str) -> str:
 
 
 def check() -> None:
-    """UserError when the store cannot be reached or written. Call it first in a stage: it is quick, MLflow not loaded."""
+    """UserError when the store cannot be reached or written. For the start of a stage: quick, MLflow is not loaded."""
     uri = tracking_uri()
     remedy = f"MLFLOW_TRACKING_URI={shown(uri)}: %s; mend it, or unset it to log to mlflow.db"
     if db := database(uri):
@@ -118,8 +118,7 @@ def knock(uri: str) -> int:
     status = 404
     for path in ("/health", "/api/2.0/mlflow/experiments/search?max_results=1"):
         try:
-            host = re.sub(r"//[^/@]*@", "//", uri).rstrip("/")  # the password is not needed to hear 401
-            status = urllib.request.urlopen(host + path, timeout=5).status
+            status = urllib.request.urlopen(shown(uri).rstrip("/") + path, timeout=5).status
         except urllib.error.HTTPError as error:
             status = error.code
         except urllib.error.URLError as error:
@@ -422,7 +421,7 @@ def log_training(
 def log_model_metrics(model: str, *, digest: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
     """Add what a later stage found to the row of the model with this digest, made here where training was cached."""
     demand(artifacts)
-    with tolerant(f"{model} metrics"), opened() as (client, parent):
+    with tolerant(model), opened() as (client, parent):
         run = model_row(client, parent, model, digest)[0]
         fill(client, run, metrics=metrics, artifacts=artifacts)
 

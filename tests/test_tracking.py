@@ -382,7 +382,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A Python of its own in the working directory, with the project on its path."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=400, check=True
     )
 
 
@@ -468,7 +468,7 @@ def test_a_server_elsewhere_and_its_death(
         capsys.readouterr()
         started = time.time()
         train("cnn")
-        assert time.time() - started < 30
+        assert time.time() - started < 60
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("train_cnn: warning: MLflow at http://127.0.0.1")
         assert "python -m pipeline.tracking" in line

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 MAX_PIXELS = 50_000_000  # a larger picture is taken for an attack or a mistake; it would need 150 MB
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 
 class BadPicture(ValueError):

@@ -61,7 +61,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, keys: np.ndarray, train: floa
         if len(members) == 1:
             singles[labels[members[0]]].append(members[0])
             continue
-        draw = keys[members[0]]
+        draw = keys[members].sum() % 1.0  # uniform, as each key is; the first member's key would be biased to be low
         name = "test" if draw < 1 - train - val else "val" if draw < 1 - train else "train"
         count = np.bincount(labels[members], minlength=2)
         if name != "train" and (count <= room[name]).all():

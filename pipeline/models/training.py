@@ -46,7 +46,9 @@ def fit(
     optimizer = keras.optimizers.AdamW(
         schedule, weight_decay=weight_decay, use_ema=averaging > 0, ema_momentum=averaging or None
     )
-    model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), ["accuracy"])
+    model.compile(
+        optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), metrics=["accuracy"]
+    )
     keeper = BestEpoch(model.name, schedule, steps_per_epoch, epochs, patience)
     averaged = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaging else []
     model.fit(
@@ -55,6 +57,7 @@ def fit(
         steps_per_epoch=steps_per_epoch,
         validation_data=validation,
         callbacks=[*averaged, keeper],
+        shuffle=False,  # the batches come shuffled
         verbose=0,
     )
     model.set_weights(keeper.best_weights)

@@ -56,9 +56,14 @@ def classification_metrics(
     }
 
 
-def accuracy(y_true: np.ndarray, y_prob: np.ndarray, threshold: float = 0.5) -> float:
+def called_right(y_true: np.ndarray, y_prob: np.ndarray, threshold: float) -> np.ndarray:
+    """(n,) bool: which pictures are on the right side of the threshold."""
+    return (y_prob >= threshold) == (y_true == 1)
+
+
+def accuracy(y_true: np.ndarray, y_prob: np.ndarray, threshold: float) -> float:
     """Share of pictures on the right side of the threshold."""
-    return float(np.mean((y_prob >= threshold) == (y_true == 1)))
+    return float(called_right(y_true, y_prob, threshold).mean())
 
 
 def rounded(value, digits: int = 6):

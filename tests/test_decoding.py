@@ -1,0 +1,130 @@
+"""Every kind of file that a class folder may hold becomes the right pixels, or a reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data import decoding
+
+RED, WHITE = (200, 30, 30), (255, 255, 255)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def halves(mode: str = "RGB") -> Image.Image:
+    """Red on the left, white on the right, 60×40."""
+    image = Image.new("RGB", (60, 40), WHITE)
+    image.paste(RED, (0, 0, 30, 40))
+    return image.convert(mode)
+
+
+def is_halves(pixels: np.ndarray, tolerance: int = 0) -> bool:
+    left, right = pixels[:, :12].astype(int), pixels[:, -12:].astype(int)
+    return bool(np.abs(left - RED).max() <= tolerance and np.abs(right - WHITE).max() <= tolerance)
+
+
+def test_a_picture_becomes_a_square_of_raw_rgb_pixels_and_is_described():
+    content = encoded(halves())
+    picture = decoding.decode(content, 32)
+    assert picture.pixels.shape == (32, 32, 3) and picture.pixels.dtype == np.uint8
+    assert is_halves(picture.pixels)
+    assert (picture.width, picture.height, picture.format) == (60, 40, "PNG")
+    assert picture.content_hash == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "tolerance"),
+    [
+        (encoded(halves().quantize(4)), 0),  # a palette, as some of Kaggle's files have
+        (encoded(halves("RGBA")), 0),
+        (encoded(halves(), "JPEG", quality=95, subsampling=0), 6),
+        (encoded(halves("CMYK"), "JPEG", quality=95), 6),
+        (encoded(halves(), "WEBP", lossless=True), 0),
+        (encoded(halves(), "BMP"), 0),
+        (encoded(halves().quantize(4), "GIF"), 0),
+    ],
+    ids=["palette", "rgba", "jpeg", "cmyk", "webp", "bmp", "gif"],
+)
+def test_every_kind_of_encoding_gives_the_same_picture(content, tolerance):
+    assert is_halves(decoding.decode(content, 32).pixels, tolerance)
+
+
+def test_transparent_parts_are_white_as_a_viewer_shows_them():
+    image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    image.paste((*RED, 255), (0, 0, 20, 40))
+    assert is_halves(decoding.decode(encoded(image), 32).pixels)
+    palette = image.convert("P")
+    pixels = decoding.decode(encoded(palette, transparency=palette.getpixel((39, 0))), 32).pixels
+    assert (pixels[:, -12:] == 255).all()
+
+
+def test_grey_pictures_keep_their_range():
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    pixels = decoding.decode(encoded(Image.fromarray(ramp)), 64).pixels
+    assert pixels[0, 0, 0] == 0 and pixels[0, -1, 0] == 255
+    assert abs(int(pixels[0, 32, 0]) - 130) <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    upright = halves()
+    # What a camera stores: the picture that, transformed as the tag says, is upright.
+    stored = {
+        1: upright,
+        2: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: upright.transpose(Image.Transpose.ROTATE_180),
+        4: upright.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: upright.transpose(Image.Transpose.TRANSPOSE),
+        6: upright.transpose(Image.Transpose.ROTATE_90),
+        7: upright.transpose(Image.Transpose.TRANSVERSE),
+        8: upright.transpose(Image.Transpose.ROTATE_270),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(stored, "JPEG", quality=95, subsampling=0, exif=exif.tobytes())
+    assert is_halves(decoding.decode(content, 32).pixels, tolerance=6)
+
+
+def test_a_large_jpeg_decodes_as_a_small_one():
+    noise = np.random.default_rng(0).integers(0, 255, (12, 12, 3), dtype=np.uint8)
+    large = Image.fromarray(noise).resize((2400, 2400), Image.Resampling.BICUBIC)
+    quick = decoding.decode(encoded(large, "JPEG", quality=95), 64).pixels
+    exact = np.asarray(large.resize((64, 64), Image.Resampling.BILINEAR))
+    assert np.abs(quick.astype(int) - exact).mean() < 3
+
+
+whole = encoded(halves().resize((300, 300)), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<html>not a picture</html>", "no picture"),
+        (whole[: len(whole) // 2], "damaged"),
+        (encoded(halves())[:60], "damaged"),
+        (os.urandom(2000), "no picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no picture"),  # Pillow would start Ghostscript for it
+    ],
+    ids=["empty", "html", "cut jpeg", "cut png", "noise", "postscript"],
+)
+def test_what_is_no_picture_has_a_reason(content, reason):
+    with pytest.raises(decoding.BadPicture, match=reason):
+        decoding.decode(content, 32)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded():
+    bomb = encoded(Image.new("1", (30_000, 30_000)))
+    assert len(bomb) < 200_000
+    with pytest.raises(decoding.BadPicture, match="too many"):
+        decoding.decode(bomb, 32)

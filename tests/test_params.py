@@ -1,0 +1,80 @@
+"""params.yaml is read, checked, and complained about in one line that names the key."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import params
+from pipeline.errors import UserError
+
+VALUES = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+
+
+def changed(dotted: str, value: object) -> dict:
+    values = copy.deepcopy(VALUES)
+    *sections, key = dotted.split(".")
+    section = values
+    for name in sections:
+        section = section[name]
+    section[key] = value
+    return values
+
+
+def test_the_committed_parameters_are_valid_and_those_the_issue_fixes():
+    p = params.load()
+    assert (p.data.source, p.data.kaggle) == ("kaggle", "omkargurav/face-mask-dataset")
+    assert (p.image_size, p.split.train, p.split.val) == (128, 0.8, 0.1)
+    assert p.split.group_duplicates
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", "x", "seed = 'x': input should be a valid integer"),
+        ("cnn.epochs", 0, "cnn.epochs = 0: input should be greater than or equal to 1"),
+        ("cnn.epochs", 1.5, "cnn.epochs = 1.5"),
+        ("model.dropout", 1.0, "model.dropout = 1.0: input should be less than 1"),
+        ("model.dropout", "much", "model.dropout = 'much'"),
+        ("model.dropout", float("nan"), "model.dropout = nan"),
+        ("data.source", "web", "data.source = 'web': input should be 'kaggle', 'archive', 'folder' or 'synthetic'"),
+        ("data.source", "archive", "data.source=archive needs data.path"),
+        ("data.kaggle", "../etc", "data.kaggle = '../etc'"),
+        ("split.train", 0.95, "split.train + split.val = 1.05 leaves nothing to test"),
+        ("split.per_class", 3, "split.per_class = 3"),
+        ("split.group_duplicates", "yes", "split.group_duplicates = 'yes'"),
+        ("split", 3, "split = 3"),
+        ("cnn.depth", 3, "cnn.depth is no parameter"),
+        ("extra", 3, "extra is no parameter"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_key(key, value, message):
+    with pytest.raises(UserError) as caught:
+        params.check(changed(key, value))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named():
+    values = copy.deepcopy(VALUES)
+    del values["cnn"]["epochs"]
+    with pytest.raises(UserError, match=r"cnn\.epochs is missing"):
+        params.check(values)
+
+
+def test_yaml_1_1_reads_1e_3_as_text_and_it_is_taken_as_the_number_it_means():
+    assert params.check(changed("cnn.learning_rate", "1e-3")).cnn.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "is missing"), ("a: [", "no valid YAML"), ("", "no keys"), ("- 1", "no keys")]
+)
+def test_a_file_that_is_no_parameters_is_a_clear_error(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        params.load(path)

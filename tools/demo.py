@@ -1,0 +1,48 @@
+"""`make demo`: the whole graph on drawn pictures, in a copy of the working tree under .demo/.
+
+    python -m tools.demo
+
+Needs no account and no data set; the pretrained weights come from the package index. Run again, it goes on where
+parameters and code are the same.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tools import scratch
+
+FOLDER = Path(".demo")
+PARAMS = {
+    "data.source": "synthetic",
+    "data.synthetic_per_class": 400,
+    "split.train": 0.7,
+    "split.val": 0.1,
+    "cnn.epochs": 12,
+    "mobilenet.head_epochs": 10,
+    "mobilenet.fine_tune_epochs": 1,
+}
+
+
+def main() -> None:
+    started = time.time()
+    try:
+        scratch.copy_tree(FOLDER)
+        scratch.set_params(FOLDER, PARAMS)
+        scratch.dvc("repro", folder=FOLDER)
+        print("\nThe comparison table, on drawn pictures:\n", flush=True)
+        scratch.dvc("metrics", "show", "metrics/cnn.json", "metrics/mobilenet.json", "--md", folder=FOLDER)
+        scratch.dvc("plots", "show", "-q", folder=FOLDER, stdout=subprocess.DEVNULL)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"demo: {' '.join(error.cmd[2:])} failed: see the message above")
+    print(f"plots:   {FOLDER}/dvc_plots/index.html")
+    print(f"files:   {FOLDER}/metrics/ {FOLDER}/plots/ {FOLDER}/models/ {FOLDER}/data/predictions.csv")
+    print(f"MLflow:  .venv/bin/mlflow ui --backend-store-uri sqlite:///{FOLDER}/mlflow.db")
+    print(f"demo: {time.time() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

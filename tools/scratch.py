@@ -1,0 +1,69 @@
+"""A copy of the working tree to run the whole graph in, beside the workspace and without touching it.
+
+`make demo` runs in one, and so do the end-to-end tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+# What a small run on drawn pictures needs, whatever params.yaml says: minutes, not the best accuracy.
+SMALL = {"data.source": "synthetic", "split.per_class": None, "evaluate.calibration_bins": 5}
+
+
+def working_files() -> list[str]:
+    """Paths, relative to the repository, of all files that Git tracks or would track, as they are now."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], capture_output=True, check=True
+    )
+    return sorted(path for path in listed.stdout.decode().split("\0") if path and Path(path).is_file())
+
+
+def copy_tree(target: Path) -> None:
+    """Copy the working tree to `target`, an empty or missing folder, as a DVC repository of its own without Git.
+
+    What the last real run left is not copied: dvc.lock, metrics and plots are of other parameters.
+    """
+    for path in working_files():
+        if path == "dvc.lock" or path.startswith(("metrics/", "plots/", "docs/")):
+            continue
+        copy = target / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    dvc("config", "--local", "core.no_scm", "true", folder=target)
+
+
+def set_params(folder: Path, values: Mapping[str, object]) -> None:
+    """Write dotted keys into the copy's params.yaml (its comments go; the copy is not for reading)."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for dotted, value in values.items():
+        *sections, key = dotted.split(".")
+        section = params
+        for name in sections:
+            section = section[name]
+        if key not in section:
+            raise KeyError(dotted)
+        section[key] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def environment() -> dict[str, str]:
+    """The environment for commands in a copy: this interpreter's scripts first, nothing of an outer DVC or MLflow."""
+    outer = ("DVC_", "MLFLOW_TRACKING_URI", "PYTHONPATH", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(outer)}
+    scripts = str(Path(sys.executable).parent)
+    return kept | {"PATH": scripts + os.pathsep + kept.get("PATH", ""), "DVC_NO_ANALYTICS": "1"}
+
+
+def dvc(*arguments: str, folder: Path, **options) -> subprocess.CompletedProcess:
+    """Run DVC in a copy; raises CalledProcessError when it fails."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(), check=True, **options)
