@@ -28,6 +28,7 @@ def main() -> None:
     images, manifest = packing.open_images(), packing.read_manifest()
     rows, classes = packing.rows_of(manifest, "train")
 
+    steps = batches.steps_per_epoch(len(rows), p.cnn.batch_size)
     model = cnn.build(p.image_size, p.model.dropout)
     history = training.fit(
         model,
@@ -35,12 +36,14 @@ def main() -> None:
             images, rows, classes, batch_size=p.cnn.batch_size, seed=p.seed, changes=p.augment.model_dump()
         ),
         batches.plain_batches(images, *packing.rows_of(manifest, "val")),
-        steps_per_epoch=batches.steps_per_epoch(len(rows), p.cnn.batch_size),
+        optimizer=training.muon(
+            training.cosine_schedule(p.cnn.learning_rate, steps * p.cnn.epochs),
+            weight_decay=p.cnn.weight_decay,
+            averaging=p.cnn.averaging,
+        ),
+        steps_per_epoch=steps,
         epochs=p.cnn.epochs,
-        learning_rate=p.cnn.learning_rate,
-        weight_decay=p.cnn.weight_decay,
         label_smoothing=p.cnn.label_smoothing,
-        averaging=p.cnn.averaging,
         patience=p.cnn.patience,
     )
 

@@ -55,6 +55,11 @@ def main() -> None:
     # While the backbone is frozen its features of a picture never change: they are computed once, not every epoch.
     features = pooled_features(backbone, images, rows)
     steps = batches.steps_per_epoch(len(rows), m.batch_size)
+
+    def optimizer(learning_rate: float, epochs: int) -> keras.optimizers.Optimizer:
+        schedule = training.cosine_schedule(learning_rate, steps * epochs)
+        return training.adamw(schedule, weight_decay=m.weight_decay, averaging=m.averaging)
+
     frozen = training.fit(
         head,
         tf.data.Dataset.from_tensor_slices((features, one_hot[classes]))
@@ -64,12 +69,10 @@ def main() -> None:
         tf.data.Dataset.from_tensor_slices((pooled_features(backbone, images, val_rows), one_hot[val_classes])).batch(
             256
         ),
+        optimizer=optimizer(m.head_learning_rate, m.head_epochs),
         steps_per_epoch=steps,
         epochs=m.head_epochs,
-        learning_rate=m.head_learning_rate,
-        weight_decay=m.weight_decay,
         label_smoothing=m.label_smoothing,
-        averaging=m.averaging,
         patience=m.patience,
     )
 
@@ -83,12 +86,10 @@ def main() -> None:
                 images, rows, classes, batch_size=m.batch_size, seed=p.seed, changes=p.augment.model_dump()
             ),
             batches.plain_batches(images, val_rows, val_classes),
+            optimizer=optimizer(m.fine_tune_learning_rate, m.fine_tune_epochs),
             steps_per_epoch=steps,
             epochs=m.fine_tune_epochs,
-            learning_rate=m.fine_tune_learning_rate,
-            weight_decay=m.weight_decay,
             label_smoothing=m.label_smoothing,
-            averaging=m.averaging,
             patience=m.patience,
         )
 

@@ -22,11 +22,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import yaml
-from kaggle_server import Kaggle, basic, serving
 
 from pipeline import download, tracking
 from pipeline.data import archives, kaggle_client, sources
 from pipeline.errors import UserError
+from tests.kaggle_server import Kaggle, basic, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET = "somebody/some-faces"
@@ -158,7 +158,7 @@ def test_a_download_that_stands_still(kaggle: Kaggle, archive: Path, monkeypatch
 def test_one_that_stands_still_midway_is_resumed(
     kaggle: Kaggle, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kaggle_client, "STALL_SECONDS", 6)
+    monkeypatch.setattr(kaggle_client, "STALL_SECONDS", 3)
     kaggle.fault = "stall midway"
     make(archive, "kaggle")
     assert archive.read_bytes() == FACES

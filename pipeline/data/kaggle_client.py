@@ -21,6 +21,7 @@ from tqdm import tqdm
 from pipeline.errors import UserError
 
 STALL_SECONDS = 60.0  # the client itself waits 300 s for a byte, and minutes between its tries
+START_SECONDS = 30.0  # more, until the first response: starting the client takes a second, or many on a busy machine
 ATTEMPTS = 5  # each but the first only after one that brought the download forward
 POLL_SECONDS = 0.1
 MARK = "\x1fheard "  # starts the lines by which `command` tells `attempt` what it heard
@@ -34,7 +35,7 @@ class Heard:
     total: int | None = None  # bytes of the whole archive
     status: int | None = None  # of the last HTTP response
     unreachable: str | None = None  # why the last request had no response
-    alive_at: float = field(default_factory=time.monotonic)  # the last response or growth of the file
+    alive_at: float = field(default_factory=lambda: time.monotonic() + START_SECONDS)  # last response or growth
     stalled: bool = False
     disk_full: bool = False
     done: bool = False

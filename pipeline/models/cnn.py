@@ -25,7 +25,7 @@ def build(image_size: int, dropout: float) -> keras.Model:
             layers.Dropout(dropout),
             layers.Dense(64, activation="relu"),
             layers.Dropout(dropout),
-            layers.Dense(2, activation="softmax", dtype="float32"),
+            layers.Dense(2, activation="softmax", name="probabilities"),
         ],
         name="cnn",
     )

@@ -20,7 +20,7 @@ def build_head(dropout: float) -> keras.Model:
             keras.Input((1280,), name="features"),
             layers.Dense(128, activation="relu"),
             layers.Dropout(dropout),
-            layers.Dense(2, activation="softmax", dtype="float32"),
+            layers.Dense(2, activation="softmax", name="probabilities"),
         ],
         name="head",
     )

@@ -25,20 +25,27 @@ def weights_path(name: str) -> Path:
 
 
 def save(model: keras.Model, name: str) -> None:
-    """Write models/NAME.json and models/NAME.weights.h5, each whole or not at all, weights last."""
-    atomic.write_text(architecture_path(name), json.dumps(json.loads(model.to_json()), indent=1) + "\n")
+    """Write models/NAME.json and models/NAME.weights.h5, each whole or not at all, weights last.
+
+    How the model was trained is not part of it: no optimizer, no loss.
+    """
+    architecture = json.loads(model.to_json())
+    architecture.pop("compile_config", None)
+    plain = keras.models.model_from_json(json.dumps(architecture))
+    plain.set_weights(model.get_weights())
+    atomic.write_text(architecture_path(name), json.dumps(architecture, indent=1) + "\n")
     with atomic.replacing(weights_path(name)) as aside:
-        model.save_weights(aside)
+        plain.save_weights(aside)
 
 
 def load(name: str) -> keras.Model:
-    """The model saved as NAME, in float32 whatever it was trained in. UserError when it is missing or damaged."""
+    """The model saved as NAME. UserError when it is missing or damaged."""
     try:
         model = keras.models.model_from_json(architecture_path(name).read_text(encoding="utf-8"))
         model.load_weights(weights_path(name))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename or weights_path(name)} is missing: run `dvc repro train_{name}`") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{weights_path(name)} is damaged ({error}): run `dvc checkout`, or `dvc repro --force train_{name}`"
         ) from None

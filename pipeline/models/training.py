@@ -7,6 +7,8 @@ import time
 import keras
 import tensorflow as tf
 
+from pipeline.models.muon import Muon
+
 
 def make_repeatable(seed: int) -> None:
     """Seed Keras, NumPy and TensorFlow and make every op deterministic: the same weights on the same machine."""
@@ -22,35 +24,44 @@ def cosine_schedule(peak: float, steps: int, warmup: float = 0.05) -> keras.opti
     )
 
 
+def muon(schedule, *, weight_decay: float, averaging: float) -> keras.optimizers.Optimizer:
+    """Muon for a model whose output layer is called "probabilities"."""
+    return Muon(schedule, output="probabilities", weight_decay=weight_decay, **average_options(averaging))
+
+
+def adamw(schedule, *, weight_decay: float, averaging: float) -> keras.optimizers.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+    return keras.optimizers.AdamW(schedule, weight_decay=weight_decay, **average_options(averaging))
+
+
+def average_options(momentum: float) -> dict[str, float | bool]:
+    """What makes a Keras optimizer keep a moving average of the weights; nothing for momentum 0."""
+    return {"use_ema": True, "ema_momentum": momentum} if momentum else {}
+
+
 def fit(
     model: keras.Model,
     batches: tf.data.Dataset,
     validation: tf.data.Dataset,
     *,
+    optimizer: keras.optimizers.Optimizer,
     steps_per_epoch: int,
     epochs: int,
-    learning_rate: float,
-    weight_decay: float,
     label_smoothing: float,
-    averaging: float,
     patience: int,
 ) -> list[dict[str, float]]:
     """Train `model` in place and leave it at its best epoch; returns one row an epoch.
 
-    What is validated, and kept, is the exponential moving average of the weights over training steps, of momentum
-    `averaging` (0 to use the weights themselves). Training stops after `patience` epochs without a lower validation
-    loss. A row holds epoch, learning_rate, loss, accuracy, val_loss, val_accuracy; loss and accuracy are of the
-    augmented batches in training mode, so they look worse than the figures of validation.
+    Where the optimizer keeps a moving average of the weights, that is what is validated and kept. Training stops after
+    `patience` epochs without a lower validation loss. A row holds epoch, learning_rate, loss, accuracy, val_loss,
+    val_accuracy; loss and accuracy are of the augmented batches in training mode, so they look worse than the figures
+    of validation.
     """
-    schedule = cosine_schedule(learning_rate, steps_per_epoch * epochs)
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=weight_decay, use_ema=averaging > 0, ema_momentum=averaging or None
-    )
     model.compile(
         optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), metrics=["accuracy"]
     )
-    keeper = BestEpoch(model.name, schedule, steps_per_epoch, epochs, patience)
-    averaged = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaging else []
+    keeper = BestEpoch(model.name, epochs, patience)
+    averaged = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if optimizer.use_ema else []
     model.fit(
         batches,
         epochs=epochs,
@@ -67,10 +78,9 @@ def fit(
 class BestEpoch(keras.callbacks.Callback):
     """Keeps the weights of the lowest validation loss, the history, and the user informed: a line an epoch."""
 
-    def __init__(self, name: str, schedule, steps_per_epoch: int, epochs: int, patience: int):
+    def __init__(self, name: str, epochs: int, patience: int):
         super().__init__()
-        self.name, self.schedule, self.steps_per_epoch = name, schedule, steps_per_epoch
-        self.epochs, self.patience = epochs, patience
+        self.name, self.epochs, self.patience = name, epochs, patience
         self.best_loss, self.best_epoch = float("inf"), 0
         self.best_weights: list = []
         self.history: list[dict[str, float]] = []
@@ -78,8 +88,8 @@ class BestEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
-        rate = float(self.schedule(self.steps_per_epoch * (epoch + 1)))
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        rate = float(self.model.optimizer.learning_rate)
         row = {"epoch": epoch + 1, "learning_rate": rate} | {name: float(logs[name]) for name in names}
         self.history.append(row)
         if row["val_loss"] < self.best_loss:

@@ -1,0 +1,311 @@
+"""Architecture, augmentation, batches, training and saving, on pictures small enough for seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.data import augmentation, batches
+from pipeline.errors import UserError
+from pipeline.models import cnn, mobilenet, muon, saving, training
+
+STILL = {
+    "rotation": 0.0,
+    "zoom": 0.0,
+    "shift": 0.0,
+    "shear": 0.0,
+    "light": 0.0,
+    "colour": 0.0,
+    "blur": 0.0,
+    "occlusion": 0.0,
+}
+STRONG = {
+    "rotation": 25.0,
+    "zoom": 0.3,
+    "shift": 0.2,
+    "shear": 10.0,
+    "light": 0.4,
+    "colour": 0.3,
+    "blur": 0.5,
+    "occlusion": 0.5,
+}
+
+
+def test_the_cnn_is_the_one_given():
+    model = cnn.build(128, 0.5)
+    assert model.count_params() == 7_400_706
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == [
+        *["Rescaling", "Conv2D", "MaxPooling2D", "Conv2D", "MaxPooling2D", "Flatten"],
+        *["Dense", "Dropout", "Dense", "Dropout", "Dense"],
+    ]
+    assert [layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D)] == [32, 64]
+    assert [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)] == [128, 64, 2]
+    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", ["cnn", "mobilenet"])
+def test_a_model_takes_raw_pixels_and_gives_probabilities(name):
+    model = cnn.build(64, 0.5) if name == "cnn" else whole_mobilenet(64)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    probabilities = model(pixels).numpy()
+    assert probabilities.shape == (3, 2) and probabilities.dtype == np.float32
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert (model(pixels.astype(np.float32)).numpy() == probabilities).all()
+
+
+def whole_mobilenet(size: int) -> keras.Model:
+    return mobilenet.assemble(mobilenet.build_backbone(size), mobilenet.build_head(0.5), size)
+
+
+@pytest.mark.parametrize(("blocks", "first"), [(1, "block_16_expand"), (7, "block_10_expand"), (17, "Conv1")])
+def test_unfreezing_starts_where_it_says_and_leaves_batch_normalisation_frozen(blocks, first):
+    backbone = mobilenet.build_backbone(64)
+    mobilenet.unfreeze(backbone, blocks)
+    trainable = [layer for layer in backbone.layers if layer.trainable and layer.weights]
+    assert trainable[0].name == first and trainable[-1].name == "Conv_1"
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in trainable)
+
+
+# ---- augmentation ----
+
+
+def faces(n: int = 6, side: int = 48) -> np.ndarray:
+    """Smooth random pictures: resampling by less than a pixel changes them little."""
+    coarse = np.random.default_rng(1).integers(0, 256, (n, 6, 6, 3)).astype(np.float32)
+    return tf.cast(tf.image.resize(coarse, [side, side], "bicubic"), tf.uint8).numpy()
+
+
+def test_no_change_asked_for_is_no_change_but_a_flip():
+    images = faces()
+    found = augmentation.augment(tf.constant(images), tf.constant([1, 2]), **STILL).numpy()
+    flips = 0
+    for before, after in zip(images, found, strict=True):
+        if np.abs(after - before[:, ::-1]).max() <= 1:
+            flips += 1
+        else:
+            assert np.abs(after - before).max() <= 1
+    assert 0 < flips < len(images)
+
+
+def test_changes_follow_from_the_seed_alone_and_stay_in_range():
+    images = tf.constant(faces())
+    once, again, other = (augmentation.augment(images, tf.constant([7, i]), **STRONG).numpy() for i in (1, 1, 2))
+    assert (once == again).all()
+    assert np.abs(once - other).mean() > 5
+    assert once.dtype == np.float32 and once.shape == images.shape
+    assert once.min() >= 0 and once.max() <= 255
+
+
+@pytest.mark.parametrize("change", ["rotation", "zoom", "shift", "shear"])
+def test_geometry_moves_a_centred_disc_no_further_than_asked(change):
+    side, n = 96, 64
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    disc = ((x - 20) ** 2 + y**2 < 36).astype(np.uint8)[..., None] * np.full(3, 255, np.uint8)
+    asked = {"rotation": 20.0, "zoom": 0.2, "shift": 0.1, "shear": 10.0}[change]
+    images = tf.constant(np.repeat(disc[None], n, axis=0))
+    moved = augmentation.augment(images, tf.constant([3, 4]), **{**STILL, change: asked}).numpy()[..., 0]
+    weight = moved.sum(axis=(1, 2))
+    at_x, at_y = (moved * x).sum(axis=(1, 2)) / weight, (moved * y).sum(axis=(1, 2)) / weight
+    radius, angle = np.hypot(at_x, at_y), np.degrees(np.arctan2(at_y, np.abs(at_x)))
+    if change == "rotation":
+        assert radius == pytest.approx(20, abs=0.7)
+        assert np.abs(angle).max() < 20.5 and np.abs(angle).max() > 14
+        assert angle.min() < -5 and angle.max() > 5
+    elif change == "zoom":
+        # 1.2 times either way, and the two sides may differ by a twentieth more
+        assert radius.min() > 20 / 1.2 / 1.06 and radius.max() < 20 * 1.2 * 1.06 and radius.std() > 1
+        assert np.abs(angle).max() < 1
+    elif change == "shift":
+        assert np.abs(np.abs(at_x) - 20).max() < 0.1 * side + 0.7 and np.abs(at_y).max() < 0.1 * side + 0.7
+        assert at_y.std() > 2
+    else:
+        assert np.abs(angle).max() < 11 and (np.abs(radius - 20) < 2).all()
+
+
+def test_occlusion_and_blur_reach_the_share_asked_for():
+    images = tf.constant(np.repeat(faces(1), 400, axis=0))
+    sharp = np.abs(np.diff(faces(1).astype(float), axis=2)).mean()
+    for change in ("occlusion", "blur"):
+        found = augmentation.augment(images, tf.constant([5, 6]), **{**STILL, change: 0.3}).numpy()
+        plain = np.minimum(
+            np.abs(found - images.numpy()).max(axis=(1, 2, 3)),
+            np.abs(found - images.numpy()[:, :, ::-1]).max(axis=(1, 2, 3)),
+        )
+        assert 0.2 < (plain > 1.5).mean() < 0.4
+        if change == "blur":
+            assert np.abs(np.diff(found, axis=2)).mean() < sharp
+
+
+# ---- batches ----
+
+
+def test_an_epoch_shows_every_picture_once_with_its_class_in_an_order_of_its_own():
+    images = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 32, 32, 3), np.uint8)
+    rows, classes = np.arange(4, 40), np.arange(4, 40) % 2
+    dataset = batches.training_batches(images, rows, classes, batch_size=9, seed=3, changes=STILL)
+    seen = []
+    for pixels, one_hot in dataset.take(8).as_numpy_iterator():
+        values = pixels[:, 0, 0, 0].round().astype(int)
+        assert (one_hot.argmax(axis=1) == values % 2).all()
+        seen += values.tolist()
+    assert sorted(seen[:36]) == sorted(seen[36:]) == rows.tolist()
+    assert seen[:36] != seen[36:]
+    again = [batch[0] for batch in dataset.take(8).as_numpy_iterator()]
+    assert [int(v) for pixels in again for v in pixels[:, 0, 0, 0].round()] == seen
+
+
+def test_plain_batches_are_the_pictures_in_order():
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    rows, classes = np.array([5, 2, 19, 0, 7]), np.array([1, 0, 0, 1, 1])
+    parts = list(batches.plain_batches(images, rows, classes, batch_size=2).as_numpy_iterator())
+    assert (np.concatenate([pixels for pixels, _ in parts]) == images[rows]).all()
+    assert np.concatenate([one_hot for _, one_hot in parts]).argmax(axis=1).tolist() == classes.tolist()
+
+
+# ---- training ----
+
+
+def toy() -> tuple[np.ndarray, np.ndarray]:
+    """Bright pictures are class 1, dark ones class 0."""
+    classes = np.arange(64) % 2
+    noise = np.random.default_rng(0).integers(0, 100, (64, 32, 32, 3))
+    return (noise + 120 * classes[:, None, None, None]).astype(np.uint8), classes
+
+
+def train_toy(epochs: int, averaging: float = 0.9, optimizer=training.muon) -> tuple[keras.Model, list[dict]]:
+    keras.utils.set_random_seed(0)
+    images, classes = toy()
+    model = cnn.build(32, 0.2)
+    history = training.fit(
+        model,
+        batches.training_batches(images, np.arange(48), classes[:48], batch_size=16, seed=1, changes=STILL),
+        batches.plain_batches(images, np.arange(48, 64), classes[48:]),
+        optimizer=optimizer(training.cosine_schedule(2e-3, 3 * epochs), weight_decay=0.0, averaging=averaging),
+        steps_per_epoch=3,
+        epochs=epochs,
+        label_smoothing=0.0,
+        patience=10,
+    )
+    return model, history
+
+
+@pytest.mark.parametrize("optimizer", [training.muon, training.adamw])
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_training_learns_and_leaves_the_model_at_its_best_epoch(averaging, optimizer):
+    model, history = train_toy(6, averaging, optimizer)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    images, classes = toy()
+    probability = model(images[48:]).numpy()[np.arange(16), classes[48:]]
+    assert -np.log(probability).mean() == pytest.approx(min(row["val_loss"] for row in history), rel=1e-3)
+
+
+def test_training_stops_when_validation_gets_no_better():
+    losses = iter([0.5, 0.4, 0.45, 0.41, 0.4, 0.3])
+    callback = training.BestEpoch("x", 6, patience=3)
+    callback.set_model(cnn.build(32, 0.0))
+    callback.model.compile(keras.optimizers.SGD())
+    callback.model.stop_training = False
+    stopped = None
+    for epoch, loss in enumerate(losses):
+        callback.on_epoch_end(epoch, {"loss": 1, "accuracy": 1, "val_loss": loss, "val_accuracy": 1})
+        if callback.model.stop_training:
+            stopped = epoch + 1
+            break
+    assert stopped == 5 and callback.best_epoch == 2
+
+
+def test_the_schedule_warms_up_and_ends_at_zero():
+    schedule = training.cosine_schedule(0.1, 200)
+    assert float(schedule(0)) == 0 and float(schedule(200)) == pytest.approx(0, abs=1e-8)
+    assert float(schedule(10)) == pytest.approx(0.1)
+    assert float(schedule(105)) == pytest.approx(0.05, rel=1e-3)  # half way down the cosine
+
+
+def test_orthogonalized_has_singular_values_near_one_and_the_same_directions():
+    for shape in [(300, 24), (24, 300), (40, 40)]:
+        matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        found = np.asarray(muon.orthogonalized(tf.constant(matrix)))
+        values = np.linalg.svd(found, compute_uv=False)
+        assert values.max() < 1.3 and np.median(values) > 0.65
+        u, _, v = np.linalg.svd(matrix, full_matrices=False)
+        along = np.diag(u.T @ found @ v.T)
+        assert along == pytest.approx(values[np.argsort(np.argsort(-along))], abs=1e-3)
+
+
+def test_the_short_cut_through_the_gram_matrix_is_the_iteration_itself():
+    matrix = np.random.default_rng(1).normal(size=(16, 200))
+    x = matrix / np.linalg.norm(matrix)
+    for _ in range(muon.STEPS):
+        gram = x @ x.T
+        x = muon.A * x + (muon.B * gram + muon.C * gram @ gram) @ x
+    found = np.asarray(muon.orthogonalized(tf.constant(matrix.astype(np.float32))))
+    assert found == pytest.approx(x, abs=2e-4)
+
+
+def test_muon_steps_hidden_kernels_and_leaves_the_rest_to_adam():
+    model, twin = cnn.build(32, 0.0), cnn.build(32, 0.0)
+    twin.set_weights(model.get_weights())
+    before = model.get_weights()
+    gradients = [np.random.default_rng(i).normal(size=one.shape).astype(np.float32) for i, one in enumerate(before)]
+    for one, optimizer in ((model, training.muon), (twin, training.adamw)):
+        made = optimizer(0.01, weight_decay=0.0, averaging=0.0)
+        made.apply([tf.constant(g) for g in gradients], one.trainable_variables)
+    for variable, old, adam in zip(model.trainable_variables, before, twin.get_weights(), strict=True):
+        step = variable.numpy() - old
+        if variable.path.endswith("kernel") and "probabilities" not in variable.path:
+            assert np.sqrt((step**2).mean()) == pytest.approx(0.2 * 0.01, rel=0.25)
+        else:
+            assert variable.numpy() == pytest.approx(adam, abs=1e-7)
+
+
+# ---- saving ----
+
+
+def test_a_saved_model_is_the_same_bytes_each_time_and_loads_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, _ = train_toy(epochs=1)
+    contents = []
+    for _ in range(2):
+        saving.save(model, "cnn")
+        contents.append((saving.weights_path("cnn").read_bytes(), saving.architecture_path("cnn").read_bytes()))
+    assert contents[0] == contents[1]
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["cnn.json", "cnn.weights.h5"]
+    with h5py.File(saving.weights_path("cnn")) as file:
+        assert "optimizer" not in file
+    assert "Muon" not in saving.architecture_path("cnn").read_text()
+    images = toy()[0][:5]
+    assert (saving.load("cnn")(images).numpy() == model(images).numpy()).all()
+
+
+def test_missing_and_damaged_models_are_clear_errors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"models/cnn\.json is missing: run `dvc repro train_cnn`"):
+        saving.load("cnn")
+    saving.save(cnn.build(32, 0.0), "cnn")
+    saving.weights_path("cnn").write_bytes(b"not a model")
+    with pytest.raises(UserError, match=r"cnn\.weights\.h5 is damaged"):
+        saving.load("cnn")
+    saving.architecture_path("cnn").write_text(json.dumps({"class_name": "Sequential"}))
+    with pytest.raises(UserError, match="damaged"):
+        saving.load("cnn")
+
+
+def test_tensorflow_starts_without_noise():
+    code = "import pipeline, keras, tensorflow as tf; tf.function(lambda x: x + 1)(tf.constant(1))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_import_error_in_tensorflow_still_has_its_traceback():
+    code = "import pipeline, sys; sys.modules['google.protobuf'] = None; import tensorflow"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "protobuf" in done.stderr

@@ -1,0 +1,125 @@
+"""Figures against scikit-learn, closed forms and published examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
+
+from pipeline.scoring import calibration, comparison, curves, metrics
+
+
+def drawn(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y_true = rng.integers(0, 2, n)
+    return y_true, np.clip(0.5 + 0.3 * (2 * y_true - 1) + rng.normal(0, 0.3, n), 0, 1).round(3)
+
+
+def test_every_figure_is_scikit_learns():
+    y_true, y_prob = drawn()
+    y_pred = y_prob >= 0.4
+    found = metrics.classification_metrics(y_true, y_prob, threshold=0.4)
+    expected = {
+        "n": 400,
+        "accuracy": sk.accuracy_score(y_true, y_pred),
+        "precision_with_mask": sk.precision_score(y_true, y_pred),
+        "precision_without_mask": sk.precision_score(y_true, y_pred, pos_label=0),
+        "recall_with_mask": sk.recall_score(y_true, y_pred),
+        "recall_without_mask": sk.recall_score(y_true, y_pred, pos_label=0),
+        "f1_with_mask": sk.f1_score(y_true, y_pred),
+        "f1_without_mask": sk.f1_score(y_true, y_pred, pos_label=0),
+        "false_positives": int((y_pred & (y_true == 0)).sum()),
+        "false_negatives": int((~y_pred & (y_true == 1)).sum()),
+        "roc_auc": sk.roc_auc_score(y_true, y_prob),
+        "average_precision": sk.average_precision_score(y_true, y_prob),
+        "brier": sk.brier_score_loss(y_true, y_prob),
+    }
+    assert {key: found[key] for key in expected} == pytest.approx(expected)
+    assert set(found) - set(expected) == {"accuracy_low", "accuracy_high", "ece"}
+
+
+def test_the_interval_is_wilsons():
+    # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662, 0 of 20 gives 0 to 0.1611.
+    assert metrics.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert metrics.wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def test_a_bare_face_called_masked_is_a_false_positive():
+    found = metrics.classification_metrics(np.array([0, 0, 0, 1]), np.array([0.9, 0.1, 0.2, 0.8]))
+    assert (found["false_positives"], found["false_negatives"]) == (1, 0)
+
+
+def test_a_class_that_is_never_called_has_precision_zero_and_no_warning(recwarn):
+    found = metrics.classification_metrics(np.array([0, 1, 1]), np.array([0.9, 0.9, 0.9]))
+    assert found["precision_without_mask"] == 0.0
+    assert not recwarn.list
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20))
+def test_reliability_bins_every_picture_once_and_its_weighted_gap_is_the_error(seed, bins):
+    y_true, y_prob = drawn(200, seed)
+    table = calibration.reliability(y_true, y_prob, bins)
+    assert table["n"].sum() == 200
+    right = ((y_prob >= 0.5) == (y_true == 1)).mean()
+    assert (table["accuracy"] * table["n"]).sum() / 200 == pytest.approx(right)
+    assert 0 <= calibration.expected_calibration_error(y_true, y_prob, bins) <= 1
+
+
+def test_reliability_is_scikit_learns_curve():
+    y_true, y_prob = drawn(2000)
+    confidence = np.maximum(y_prob, 1 - y_prob)
+    right = (y_prob >= 0.5) == (y_true == 1)
+    accuracy, stated = calibration_curve(right, 2 * confidence - 1, n_bins=10)
+    table = calibration.reliability(y_true, y_prob, 10)
+    assert table["accuracy"].to_numpy() == pytest.approx(accuracy, abs=0.01)  # they differ in which bin an edge is of
+    assert table["confidence"].to_numpy() == pytest.approx((stated + 1) / 2, abs=0.005)
+
+
+def test_calibration_error_in_closed_form():
+    # Ten times sure at 0.9, right nine times: no error. Always sure at 1, right half the time: 0.5.
+    assert calibration.expected_calibration_error(np.array([1] * 9 + [0]), np.full(10, 0.9)) == pytest.approx(0)
+    assert calibration.expected_calibration_error(np.array([1, 0] * 5), np.ones(10)) == pytest.approx(0.5)
+
+
+def test_curves_enclose_the_areas_that_the_metrics_state():
+    y_true, y_prob = drawn()
+    roc = curves.roc(y_true, y_prob)
+    assert np.trapezoid(roc["tpr"], roc["fpr"]) == pytest.approx(sk.roc_auc_score(y_true, y_prob))
+    assert roc["threshold"].max() <= 1
+    pr = curves.precision_recall(y_true, y_prob)
+    assert pr["recall"].is_monotonic_increasing
+    steps = np.diff(pr["recall"], prepend=0)
+    assert (steps * pr["precision"]).sum() == pytest.approx(sk.average_precision_score(y_true, y_prob), abs=0.005)
+
+
+def test_confusion_has_one_row_a_picture():
+    y_true, y_prob = np.array([0, 0, 1, 1]), np.array([0.2, 0.7, 0.8, 0.9])
+    table = curves.confusion(y_true, y_prob)
+    assert table.value_counts().to_dict() == {
+        ("with_mask", "with_mask"): 2,
+        ("without_mask", "with_mask"): 1,
+        ("without_mask", "without_mask"): 1,
+    }
+
+
+def test_mcnemar_in_closed_form():
+    this = np.array([True] * 90 + [True] * 8 + [False] * 1 + [False])
+    other = np.array([True] * 90 + [False] * 8 + [True] * 1 + [False])
+    found = comparison.mcnemar(this, other)
+    # Two-sided binomial of 1 in 9 at one half: 2 * (1 + 9) / 512.
+    assert found == {
+        "both_right": 90,
+        "only_this_right": 8,
+        "only_other_right": 1,
+        "both_wrong": 1,
+        "mcnemar_p": pytest.approx(20 / 512),
+    }
+    assert comparison.mcnemar(this, this)["mcnemar_p"] == 1.0
+
+
+def test_rounding_leaves_whole_numbers_and_nesting_alone():
+    assert metrics.rounded({"a": {"b": 1 / 3, "n": 3}}) == {"a": {"b": 0.333333, "n": 3}}
