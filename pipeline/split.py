@@ -147,9 +147,7 @@ def main() -> None:
     atomic.write_json(METRICS, result)
     tracking.log_stage(
         "split",
-        params=tracking.flatten(
-            {"seed": p.seed, "image_size": p.image_size, "split": p.split.model_dump(), "data": p.data.model_dump()}
-        ),
+        params=tracking.flatten({"seed": p.seed, "image_size": p.image_size, "split": p.split.model_dump()}),
         metrics=tracking.flatten(result),
         artifacts=[METRICS, packing.MANIFEST_PATH],
         started=started,

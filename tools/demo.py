@@ -32,6 +32,7 @@ def main() -> None:
     try:
         scratch.copy_tree(FOLDER)
         scratch.set_params(FOLDER, PARAMS)
+        scratch.dvc("config", "--local", "core.no_scm", "true", folder=FOLDER)  # it is no part of the Git repository
         scratch.dvc("repro", folder=FOLDER)
         print("\nThe comparison table, on drawn pictures:\n", flush=True)
         scratch.dvc("metrics", "show", "metrics/cnn.json", "metrics/mobilenet.json", "--md", folder=FOLDER)

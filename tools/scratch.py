@@ -14,9 +14,6 @@ from pathlib import Path
 
 import yaml
 
-# What a small run on drawn pictures needs, whatever params.yaml says: minutes, not the best accuracy.
-SMALL = {"data.source": "synthetic", "split.per_class": None, "evaluate.calibration_bins": 5}
-
 
 def working_files() -> list[str]:
     """Paths, relative to the repository, of all files that Git tracks or would track, as they are now."""
@@ -27,7 +24,7 @@ def working_files() -> list[str]:
 
 
 def copy_tree(target: Path) -> None:
-    """Copy the working tree to `target`, an empty or missing folder, as a DVC repository of its own without Git.
+    """Copy the working tree to `target`, which becomes a DVC repository of its own.
 
     What the last real run left is not copied: dvc.lock, metrics and plots are of other parameters.
     """
@@ -37,7 +34,6 @@ def copy_tree(target: Path) -> None:
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    dvc("config", "--local", "core.no_scm", "true", folder=target)
 
 
 def set_params(folder: Path, values: Mapping[str, object]) -> None:

@@ -75,12 +75,12 @@ def lose_resolution(images: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tens
 
 def change_light(images: tf.Tensor, seed: tf.Tensor, light: float, colour: float) -> tf.Tensor:
     """Change contrast around the middle grey, brightness, and the gain of each channel."""
-    b = tf.shape(images)[0]
-    draws = uniform([5, b, 1, 1, 1], seed, -1.0, 1.0)
-    gains = tf.concat([draws[0], draws[1], draws[2]], axis=-1) * colour
-    contrast = 1.0 + light * draws[3]
-    images = (images - 127.5) * contrast * (1.0 + gains) + 127.5 * (1.0 + light * draws[4] + gains / 2)
-    return tf.clip_by_value(images, 0.0, 255.0)
+    draws = uniform([tf.shape(images)[0], 1, 1, 5], seed, -1.0, 1.0)
+    contrast, brightness = 1.0 + light * draws[..., 3:4], light * draws[..., 4:5]
+    gains = 1.0 + colour * draws[..., :3]
+    # (pixel - 127.5) * contrast * gain + 127.5 * (gain + brightness), as one multiplication and one addition
+    scale = contrast * gains
+    return tf.clip_by_value(images * scale + 127.5 * (gains + brightness - scale), 0.0, 255.0)
 
 
 def occlude(images: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
