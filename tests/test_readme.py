@@ -1,0 +1,39 @@
+"""What the README says is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from tools import readme
+
+TEXT = Path("README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_holds_the_figures_of_the_committed_metrics():
+    assert readme.BEGIN in TEXT and readme.END in TEXT
+    assert readme.written(TEXT) == TEXT
+
+
+def test_every_make_target_it_names_exists_and_every_target_is_named_in_help():
+    targets = set(re.findall(r"^([a-z-]+):", Path("Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", TEXT)) <= targets
+    helped = subprocess.run(["make", "--no-print-directory", "help"], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^make ([a-z-]+)", helped, re.MULTILINE)) == targets
+
+
+def test_every_file_it_links_to_exists():
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", TEXT)
+    assert links and not [link for link in links if not Path(link).exists()]
+
+
+def test_every_parameter_it_sets_exists():
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    for dotted in re.findall(r"-S ([a-z_.]+)=", TEXT):
+        section = params
+        for name in dotted.split("."):
+            assert name in section, dotted
+            section = section[name]
