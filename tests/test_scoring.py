@@ -122,4 +122,5 @@ def test_mcnemar_in_closed_form():
 
 
 def test_rounding_leaves_whole_numbers_and_nesting_alone():
-    assert metrics.rounded({"a": {"b": 1 / 3, "n": 3}}) == {"a": {"b": 0.333333, "n": 3}}
+    found = metrics.rounded({"a": {"b": 1 / 3, "n": 1234567}, "p": 1.23456789e-9})
+    assert found == {"a": {"b": 0.333333, "n": 1234567}, "p": 1.23457e-9}

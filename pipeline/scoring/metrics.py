@@ -67,7 +67,7 @@ def accuracy(y_true: np.ndarray, y_prob: np.ndarray, threshold: float) -> float:
 
 
 def rounded(value, digits: int = 6):
-    """`value`, a number or a nest of dicts, with its floats rounded for a file that people read and diff."""
+    """`value`, a number or a nest of dicts, its floats to `digits` significant digits, for people who read and diff."""
     if isinstance(value, dict):
         return {key: rounded(inner, digits) for key, inner in value.items()}
-    return round(value, digits) if isinstance(value, float) else value
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
