@@ -169,7 +169,8 @@ def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_ru
     shown = dvc(repo, "exp", "show", "--csv")
     assert "other-dropout" in shown
     changes = json.loads(dvc(repo, "metrics", "diff", "--json"))
-    assert set(changes["diff"]) <= {"metrics/cnn.json", "metrics/mobilenet.json"} and changes["diff"]
+    assert set(changes) == {"metrics/cnn.json", "metrics/mobilenet.json"}
+    assert {"old", "new", "diff"} == set(changes["metrics/cnn.json"]["test.roc_auc"])
 
     git(repo, "checkout", "-q", ".")
     output = dvc(repo, "repro")
