@@ -170,7 +170,7 @@ def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_ru
     assert "other-dropout" in shown
     changes = json.loads(dvc(repo, "metrics", "diff", "--json"))
     assert set(changes) == {"metrics/cnn.json", "metrics/mobilenet.json"}
-    assert {"old", "new", "diff"} == set(changes["metrics/cnn.json"]["test.roc_auc"])
+    assert all(change["old"] != change["new"] for change in changes["metrics/cnn.json"].values())
 
     git(repo, "checkout", "-q", ".")
     output = dvc(repo, "repro")
