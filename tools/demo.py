@@ -26,7 +26,7 @@ PARAMS = {
     "split.train": 0.7,
     "split.val": 0.1,
     # Weights averaged over 20 steps, not 200: there are few steps.
-    "cnn.epochs": 30,
+    "cnn.epochs": 22,
     "cnn.batch_size": 32,
     "cnn.averaging": 0.95,
     "mobilenet.head_epochs": 10,
