@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -19,7 +20,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `UserError` ends it with one line and exit code 1, Ctrl-C with 130."""
     # Without this a SIGTERM (from `dvc`, a scheduler, a shut-down) skips `finally` and leaves files half-written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    command = (main.__module__ if main.__module__ != "__main__" else sys.argv[0]).rpartition("/")[2].removesuffix(".py")
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m pipeline.split`, or of a package
+    command = spec.name.removesuffix(".__main__").rpartition(".")[2] if spec else Path(sys.argv[0]).stem
     try:
         main()
     except UserError as error:

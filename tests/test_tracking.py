@@ -21,6 +21,8 @@ import pytest
 
 from pipeline import tracking
 from pipeline.errors import UserError
+from pipeline.tracking import figures, sync
+from pipeline.tracking.store import tracking_uri
 
 REPOSITORY = Path(__file__).parent.parent
 PARAMS = """\
@@ -138,7 +140,7 @@ def test_flatten_joins_keys_by_dots() -> None:
 
 
 def test_parameters_read_like_yaml() -> None:
-    shown = [tracking.text(value) for value in (0.5, 1, True, None, "kaggle", "1e-5", 1e-5, [16, 32])]
+    shown = [figures.text(value) for value in (0.5, 1, True, None, "kaggle", "1e-5", 1e-5, [16, 32])]
     assert shown == ["0.5", "1", "true", "null", "kaggle", "1e-05", "1e-05", "[16, 32]"]
 
 
@@ -191,8 +193,8 @@ def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.Capt
     for run in logged:
         client().delete_run(run.info.run_id)
 
-    tracking.main()
-    tracking.main()
+    sync.main()
+    sync.main()
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "nothing to bring over" in line] == lines[2:]
     assert "cnn in workspace-" in lines[0]
@@ -210,9 +212,9 @@ def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.Capt
 
 def test_sync_completes_rows_and_brings_changed_figures(store: Path) -> None:
     train("cnn")
-    tracking.main()
+    sync.main()
     Path("metrics/cnn.json").write_text(json.dumps({"test": {"accuracy": 0.5}}))
-    tracking.main()
+    sync.main()
     cnn, mobilenet = rows()
     assert cnn.data.metrics["test.accuracy"] == 0.5
     assert "seconds" in cnn.data.metrics
@@ -226,7 +228,7 @@ def test_sync_leaves_out_figures_of_earlier_weights(store: Path, capsys: pytest.
         "outs": [{"path": "metrics/cnn.json"}],
     }
     Path("dvc.lock").write_text(json.dumps({"stages": {"evaluate": stage}}))
-    tracking.main()
+    sync.main()
     assert "metrics/cnn.json is of an earlier cnn, left out" in capsys.readouterr().out
     assert "test.accuracy" not in rows()[0].data.metrics
     assert rows()[0].data.metrics["unseen.accuracy"] == 0.7
@@ -235,7 +237,7 @@ def test_sync_leaves_out_figures_of_earlier_weights(store: Path, capsys: pytest.
 def test_sync_without_models_says_what_to_do(store: Path) -> None:
     shutil.rmtree("models")
     with pytest.raises(UserError, match="dvc checkout"):
-        tracking.main()
+        sync.main()
 
 
 def test_sync_after_an_experiment_finds_its_rows(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +246,7 @@ def test_sync_after_an_experiment_finds_its_rows(store: Path, monkeypatch: pytes
     train("cnn")
     monkeypatch.delenv("DVC_EXP_NAME")
     monkeypatch.delenv("DVC_EXP_BASELINE_REV")
-    tracking.main()
+    sync.main()
     assert [run.info.run_name for run in runs("tags.kind = 'experiment'")] == ["dry-pond"]
     assert [run.data.metrics["test.accuracy"] for run in rows()] == [0.9, 0.91]
 
@@ -302,7 +304,7 @@ def test_a_parameter_once_written_stays(store: Path) -> None:
     train("cnn")
     Path("params.yaml").write_text(PARAMS)
     client().log_param(rows()[0].info.run_id, "later", "1")
-    tracking.main()
+    sync.main()
     assert rows()[0].data.params["later"] == "1"
 
 
@@ -338,7 +340,7 @@ def test_store_is_dvc_roots(store: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_relative_sqlite_uri_is_the_roots(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/other.db")
     monkeypatch.chdir(repo / "models")
-    assert tracking.tracking_uri() == f"sqlite:///{repo.resolve()}/runs/other.db"
+    assert tracking_uri() == f"sqlite:///{repo.resolve()}/runs/other.db"
 
 
 def test_an_artifact_never_written_is_a_bug(store: Path) -> None:
@@ -455,7 +457,7 @@ def test_a_server_elsewhere_and_its_death(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         tracking.check()
         train("cnn", artifacts=[Path("plots"), Path("plots/history_cnn.csv")])
-        tracking.main()
+        sync.main()
         cnn, mobilenet = rows(uri)
         assert cnn.data.metrics["test.accuracy"] == 0.9
         assert mobilenet.data.metrics["unseen.accuracy"] == 0.8
@@ -473,11 +475,11 @@ def test_a_server_elsewhere_and_its_death(
         assert line.startswith("train_cnn: warning: MLflow at http://127.0.0.1")
         assert "python -m pipeline.tracking" in line
         with pytest.raises(UserError, match="no answer"):
-            tracking.main()
+            sync.main()
 
 
 def test_mlflow_ui_at_the_root_shows_the_rows(store: Path) -> None:
-    tracking.sync()
+    sync.sync()
     with server("ui", "--backend-store-uri", "sqlite:///mlflow.db", folder=store) as (uri, _):
         names = [run.info.run_name for run in rows(uri)]
         artifacts = client(uri).list_artifacts(rows(uri)[0].info.run_id)

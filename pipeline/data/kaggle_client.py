@@ -14,17 +14,16 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.data import kaggle_command
 from pipeline.errors import UserError
 
 STALL_SECONDS = 60.0  # the client itself waits 300 s for a byte, and minutes between its tries
 START_SECONDS = 30.0  # more, until the first response: starting the client takes a second, or many on a busy machine
 ATTEMPTS = 5  # each but the first only after one that brought the download forward
 POLL_SECONDS = 0.1
-MARK = "\x1fheard "  # starts the lines by which `command` tells `attempt` what it heard
 DISK_FULL = re.compile(r"Errno (28|122|69|27)\b|No space left|quota exceeded|File too large", re.IGNORECASE)
 
 
@@ -73,9 +72,8 @@ def attempt(dataset: str, partial: Path, bar: tqdm, stall_seconds: float) -> Hea
     root = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    program = f"from {__name__} import command; command()"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "datasets", "download", dataset, "-p", "."],
+        [sys.executable, "-m", kaggle_command.__name__, "datasets", "download", dataset, "-p", "."],
         cwd=partial.parent,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -121,9 +119,9 @@ def listen(process: subprocess.Popen, heard: Heard) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         text = line.strip()
-        if line.startswith(MARK):
+        if line.startswith(kaggle_command.MARK):
             heard.alive_at = time.monotonic()
-            key, _, value = line.removeprefix(MARK).strip().partition(" ")
+            key, _, value = line.removeprefix(kaggle_command.MARK).strip().partition(" ")
             if key == "total":
                 heard.total = int(value)
             else:  # the last request alone counts: a refused log-in may be followed by an anonymous success
@@ -183,69 +181,3 @@ def explain(dataset: str, heard: Heard, size: int, stall_seconds: float, folder:
         )
     last = heard.lines[-1][:200] if heard.lines else "nothing"
     return f"the kaggle client could not download {dataset} and said {last!r}: mend that, {by_hand}"
-
-
-def command() -> None:
-    """Be the `kaggle` command, and report on stdout what its HTTP requests meet. Runs in a process of its own.
-
-    The client's own words do not tell a 403 from a 404: it prints the server's message alone.
-    """
-    # 2.x lets a public data set pass without credentials only where it runs as the command `kaggle`.
-    sys.argv[0] = "kaggle"
-    import requests
-
-    plain_send = requests.Session.send
-
-    def send(self: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        options["stream"] = True  # 1.7 would hold the whole archive in memory, and seem to stand still
-        try:
-            response = plain_send(self, request, **options)
-        except requests.RequestException as error:
-            print(f"\n{MARK}unreachable {type(error).__name__}", flush=True)
-            raise
-        print(f"\n{MARK}status {response.status_code}", flush=True)
-        total = archive_size(response)
-        if total is not None:
-            print(f"\n{MARK}total {total}", flush=True)
-        return response
-
-    requests.Session.send = send  # type: ignore[method-assign]
-    from kaggle import api, cli
-
-    # Verbose, it prints the Authorization header and the archive itself.
-    type(api).args = [flag for flag in api.args if flag not in ("--verbose", "-v")]
-    if not hasattr(type(api), "_authenticate_anonymously"):
-        mend_1_7(api)
-    cli.main()
-
-
-def archive_size(response: Any) -> int | None:
-    """Bytes of the whole archive, where the response brings it or a range of it."""
-    kind = response.headers.get("Content-Type", "")
-    if response.status_code == 206:
-        total = response.headers.get("Content-Range", "").rpartition("/")[2]
-    else:
-        total = response.headers.get("Content-Length", "")
-    wanted = response.status_code in (200, 206) and not kind.startswith(("application/json", "text/"))
-    return int(total) if wanted and total.isdigit() else None
-
-
-def mend_1_7(api: Any) -> None:
-    """Make kaggle 1.7, the last for Python 3.10, do what it means to: go without credentials, and resume.
-
-    It looks up credentials it has found it does not need (KeyError), and resumes by a call that its own HTTP client
-    does not take (TypeError).
-    """
-    import requests
-    from kagglesdk.kaggle_http_client import KaggleHttpClient
-
-    for key in (api.CONFIG_NAME_USER, api.CONFIG_NAME_KEY):
-        api.config_values.setdefault(key, None)
-    plain_call = KaggleHttpClient.call
-
-    def call(self: Any, *arguments: Any, headers: dict[str, str] | None = None, _preload_content: bool = True) -> Any:
-        if headers is None:
-            return plain_call(self, *arguments)
-        return requests.get(arguments[1], headers=headers)
-
-    KaggleHttpClient.call = call
