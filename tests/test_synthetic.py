@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pipeline import parallel
 from pipeline.data import synthetic
 from pipeline.data.synthetic import HARD_NEGATIVES, LABELS, draw_picture, variant, write_archive
 from pipeline.errors import UserError
@@ -133,9 +134,8 @@ def test_archive_has_the_layout_of_the_published_data_set(tmp_path: Path) -> Non
 
 def test_archive_is_the_same_in_process_and_from_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_archive(tmp_path / "one.zip", 6, seed=9)
-    monkeypatch.setattr(synthetic, "IN_PROCESS", 0)
-    monkeypatch.setattr(synthetic, "CHUNK", 2)  # six chunks: more than are under way at a time
-    monkeypatch.setattr(synthetic, "cpu_count", lambda: 2)
+    monkeypatch.setattr(synthetic, "CHUNK", 1)  # twelve chunks: more than are under way at a time
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
     write_archive(tmp_path / "two.zip", 6, seed=9)
     monkeypatch.undo()
     write_archive(tmp_path / "other.zip", 6, seed=10)
@@ -146,7 +146,7 @@ def test_archive_is_the_same_in_process_and_from_a_pool(tmp_path: Path, monkeypa
 
 def test_a_script_from_standard_input_draws_without_a_pool(tmp_path: Path) -> None:
     archive = str(tmp_path / "a.zip")
-    code = f"from pipeline.data import synthetic as s; s.IN_PROCESS = 0; s.write_archive({archive!r}, 1, 3)"
+    code = f"from pipeline.data import synthetic as s; s.CHUNK = 1; s.write_archive({archive!r}, 1, 3)"
     subprocess.run([sys.executable, "-"], input=code, text=True, check=True, cwd=Path(synthetic.__file__).parents[2])
     write_archive(tmp_path / "b.zip", 1, seed=3)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()

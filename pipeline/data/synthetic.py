@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import io
 import math
-import multiprocessing
-import os
-import sys
 import zipfile
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +21,7 @@ from pipeline.atomic import replacing
 from pipeline.data import synthetic_face as face
 from pipeline.data.synthetic_face import Canvas, Colour, Person, Pose, Rng, jittered, mixed, pick, shaded, smooth
 from pipeline.errors import UserError
+from pipeline.parallel import ordered_map
 
 LABELS = ("without_mask", "with_mask")  # a label's number is its class
 MASKS = ("surgical", "surgical", "cloth", "respirator", "bandana")
@@ -35,7 +30,6 @@ HARD_NEGATIVES = ("hand", "scarf", "beard", "lowered mask", "dangling mask")
 HARD_SHARE = 1 / 3
 SCENE = 112  # side of a background before it is enlarged; it is out of focus in any case
 CHUNK = 32  # pictures a worker draws at a time
-IN_PROCESS = 64  # fewer pictures than this are drawn sooner than a pool starts
 
 
 def variant(seed: int, label: str, index: int) -> str:
@@ -404,37 +398,11 @@ def write_archive(path: Path, per_class: int, seed: int) -> None:
         raise UserError(f"seed must not be negative, got {seed}")
     tasks = [(seed, label, number) for label in reversed(LABELS) for number in range(1, per_class + 1)]
     with replacing(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-        pictures = encode_in_pool(tasks) if len(tasks) >= IN_PROCESS and can_spawn() else (encode(*t) for t in tasks)
+        chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
+        pictures = chain.from_iterable(ordered_map(encode_all, chunks))
         progress = tqdm(pictures, total=len(tasks), unit="picture", desc="drawing", delay=1)
         for (_, label, number), encoded in zip(tasks, progress, strict=True):
             member = zipfile.ZipInfo(f"data/{label}/{label}_{number}.jpg", (1980, 1, 1, 0, 0, 0))
             member.create_system = 3  # Unix, whatever this machine is
             member.external_attr = 0o644 << 16
             archive.writestr(member, encoded)
-
-
-def encode_in_pool(tasks: list[Task]) -> Iterator[bytes]:
-    """Encoded pictures in the order of the tasks; only a few chunks are held at a time."""
-    chunks = iter([tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)])
-    workers = min(cpu_count(), math.ceil(len(tasks) / CHUNK))
-    # Not forked: forking a process that runs threads, as TensorFlow does, may hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: deque[Future[list[bytes]]] = deque(pool.submit(encode_all, c) for c in islice(chunks, 2 * workers))
-        try:
-            while waiting:
-                yield from waiting.popleft().result()
-                waiting.extend(pool.submit(encode_all, chunk) for chunk in islice(chunks, 1))
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def can_spawn() -> bool:
-    """Whether a new process can import what this one runs; it cannot where the script comes from standard input."""
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    return script is None or Path(script).exists()
-
-
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
