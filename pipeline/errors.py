@@ -6,10 +6,14 @@ with 1; a bug keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+# The machine's, not a bug's: a full disk or quota, a folder or file system that may not be written.
+MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UserError(Exception):
@@ -26,6 +30,12 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        print(f"{command}: {what}: make room or mend the permissions, then run again", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)

@@ -1,0 +1,72 @@
+"""Files are whole or not there, and a command ends on what a user can mend with one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import atomic, errors
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "figures.json"
+    atomic.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        atomic.write_json(path, {"a": float("nan")})
+    with pytest.raises(RuntimeError), atomic.replacing(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert names(path.parent) == ["figures.json"]
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "figures [1].json"
+    code = f"""
+import time
+from pipeline import atomic
+with atomic.replacing({str(path)!r}) as aside:
+    aside.write_text("half")
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(atomic.__file__).parents[1])
+    while not names(tmp_path):
+        time.sleep(0.05)
+    with atomic.replacing(path) as aside:  # the other is still alive: what it writes is left alone
+        aside.write_text("whole")
+    assert names(tmp_path) == sorted([f".{process.pid}.{path.name}", path.name])
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    atomic.write_text(path, "again")
+    assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_disk_is_one_line(code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise OSError(code, os.strerror(code), "metrics/cnn.json")
+
+    with pytest.raises(SystemExit) as ended:
+        errors.run(main)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1
+    assert f"metrics/cnn.json: {os.strerror(code)}" in line
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise OSError(errno.EBADF, "a bug")
+
+    with pytest.raises(OSError, match="a bug"):
+        errors.run(main)
