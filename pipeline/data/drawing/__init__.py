@@ -1,0 +1,1 @@
+"""Drawing people, with and without something over the face."""
