@@ -18,21 +18,12 @@ import pandas as pd
 from pipeline import atomic, errors, params, tracking
 from pipeline.data import packing
 from pipeline.models import saving
+from pipeline.models.predicting import MODELS, predict
 from pipeline.scoring import calibration, comparison, curves, metrics
 
-MODELS = ("cnn", "mobilenet")
 SPLITS = ("train", "val", "test")
 PREDICTIONS = Path("data/predictions.csv")
 PLOTS = Path("plots")
-
-
-def predict(model, images: np.ndarray, rows: np.ndarray, batch_size: int = 128) -> np.ndarray:
-    """P(with_mask), (n,) float64, of the given rows of the packed array."""
-    import tensorflow as tf
-
-    forward = tf.function(lambda pixels: model(pixels, training=False)[:, 1], reduce_retracing=True)
-    parts = [forward(tf.constant(images[rows[i : i + batch_size]])).numpy() for i in range(0, len(rows), batch_size)]
-    return np.concatenate(parts).astype(np.float64)
 
 
 def predictions_table(manifest: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:

@@ -103,6 +103,23 @@ class Evaluate(Section):
     calibration_bins: Count
 
 
+class Unseen(Section):
+    source: Literal["kaggle", "archive", "folder", "csv", "synthetic"]
+    kaggle: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]
+    path: str | None
+    synthetic_scenes: Count
+    url_megabytes: Annotated[float, Field(gt=0, le=64, strict=False)]
+    url_seconds: Annotated[float, Field(gt=0, le=600, strict=False)]
+    margin: Annotated[float, Field(ge=0, le=2, strict=False)]
+    min_face: Count
+
+    @model_validator(mode="after")
+    def path_is_there_where_needed(self) -> Unseen:
+        if self.source in ("archive", "folder", "csv") and not self.path:
+            raise ValueError(f"unseen.source={self.source} needs unseen.path")
+        return self
+
+
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     image_size: Annotated[int, Field(ge=32, le=512)]
@@ -113,6 +130,7 @@ class Params(Section):
     cnn: Cnn
     mobilenet: MobileNet
     evaluate: Evaluate
+    unseen: Unseen
 
 
 def load(path: str | Path = "params.yaml") -> Params:

@@ -37,18 +37,28 @@ def list_pictures(path: str | Path, called: str | None = None) -> dict[str, list
 def inspect(path: str | Path, called: str | None = None) -> tuple[dict[str, list[str]], int]:
     """The same, and the number of files that are no pictures and are left alone."""
     called = called or str(path)
+    names = file_names(path, called)
+    return by_label(((PurePosixPath(name.replace("\\", "/")).parent.name, name) for name in names), called)
+
+
+def file_names(path: str | Path, called: str, stage: str = "download", section: str = "data") -> list[str]:
+    """Names of all files in the archive at `path`; UserError where it is missing, damaged or hostile.
+
+    `stage` writes the archive and `section` of params.yaml says from what: messages name them.
+    """
     try:
         with zipfile.ZipFile(path) as zf:
             members = zf.infolist()
             refuse_hostile(members, zf.start_dir, called)
     except FileNotFoundError:
-        raise UserError(f"{called} is missing: run `dvc repro download`, or correct data.path in params.yaml") from None
+        raise UserError(
+            f"{called} is missing: run `dvc repro {stage}`, or correct {section}.path in params.yaml"
+        ) from None
     except (IsADirectoryError, PermissionError) as error:
         raise UserError(f"{called} cannot be read ({error.strerror}): name a zip that you may read") from None
     except DAMAGE as error:
         raise UserError(f"{called} is no zip archive, or a damaged one ({error}): download it again") from None
-    names = (member.filename for member in members if not member.is_dir())
-    return by_label(((PurePosixPath(name.replace("\\", "/")).parent.name, name) for name in names), called)
+    return [member.filename for member in members if not member.is_dir()]
 
 
 def refuse_hostile(members: list[zipfile.ZipInfo], contents_end: int, called: str) -> None:

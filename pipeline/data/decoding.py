@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,19 +33,46 @@ def decode(encoded: bytes, size: int) -> Picture:
     """Decode one picture to `size`×`size` RGB: EXIF orientation applied, transparency laid on white, sides squashed.
 
     Squashing, not cropping, is what the published notebooks do, and keeps the whole face in every picture.
+    Raises BadPicture as `open_rgb` does.
+    """
+    # A JPEG decodes at 1/2, 1/4 or 1/8 of its size for free, as long as twice the wanted size is left.
+    rgb, width, height, kind = open_rgb(encoded, draft=2 * size)
+    return Picture(to_square(rgb, size), width, height, kind, hashlib.sha256(encoded).hexdigest())
+
+
+def to_square(rgb: Image.Image, size: int) -> np.ndarray:
+    """An RGB picture of any shape to (size, size, 3) uint8."""
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def open_rgb(encoded: bytes, draft: int | None = None) -> tuple[Image.Image, int, int, str]:
+    """The picture as RGB, upright, and width, height and format as encoded; with `draft` perhaps smaller, at least so.
+
     Raises BadPicture where the bytes are no picture, a broken or cut-off one, or one of more than MAX_PIXELS.
     """
+    with only_bad_pictures(encoded):
+        picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        width, height, kind = picture.width, picture.height, picture.format
+        if width * height > MAX_PIXELS:
+            raise BadPicture(f"{width}x{height} pixels are too many")
+        if draft:
+            picture.draft("RGB", (draft, draft))
+        return to_rgb(ImageOps.exif_transpose(picture)), width, height, str(kind)
+
+
+def format_of(encoded: bytes) -> str:
+    """A picture's format as its bytes say; BadPicture where they are none. The pixels are not looked at."""
+    with only_bad_pictures(encoded):
+        return str(Image.open(io.BytesIO(encoded), formats=FORMATS).format)
+
+
+@contextmanager
+def only_bad_pictures(encoded: bytes) -> Iterator[None]:
+    """Whatever Pillow raises on these bytes becomes a BadPicture."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's doubts about EXIF and palettes; the pixels are what counts
-            picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
-            width, height, kind = picture.width, picture.height, picture.format
-            if width * height > MAX_PIXELS:
-                raise BadPicture(f"{width}x{height} pixels are too many")
-            # A JPEG decodes at 1/2, 1/4 or 1/8 of its size for free, as long as twice the wanted size is left.
-            picture.draft("RGB", (2 * size, 2 * size))
-            rgb = to_rgb(ImageOps.exif_transpose(picture))
-            pixels = np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR))
+            yield
     except BadPicture:
         raise
     except Image.DecompressionBombError:
@@ -53,7 +82,6 @@ def decode(encoded: bytes, size: int) -> Picture:
     # Pillow's decoders raise a zoo of types on damaged files (OSError, SyntaxError, struct.error, …).
     except Exception as error:
         raise BadPicture(f"damaged: {error or type(error).__name__}") from None
-    return Picture(pixels, width, height, str(kind), hashlib.sha256(encoded).hexdigest())
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

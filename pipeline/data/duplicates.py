@@ -54,6 +54,16 @@ def near_pairs(hashes: np.ndarray, mirrored: np.ndarray, distance: int) -> np.nd
     return np.concatenate(found) if found else np.empty((0, 2), np.int64)
 
 
+def near_any(hashes: np.ndarray, mirrored: np.ndarray, known: np.ndarray, distance: int) -> np.ndarray:
+    """(n,) bool: which hashes, or whose mirrored hashes, differ in at most `distance` bits from one of `known` (m,)."""
+    near = np.zeros(len(hashes), bool)
+    for start in range(0, len(hashes), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        for mine in (hashes[rows], mirrored[rows]):
+            near[rows] |= (np.bitwise_count(mine[:, None] ^ known[None, :]) <= distance).any(axis=1)
+    return near
+
+
 def group_by_pairs(n: int, pairs: np.ndarray) -> np.ndarray:
     """(n,) int64 group numbers: pictures linked by a chain of pairs share one; numbered by first appearance."""
     links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))

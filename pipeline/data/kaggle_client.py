@@ -41,8 +41,8 @@ class Heard:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # the last the client wrote
 
 
-def download(dataset: str, archive: Path, stall_seconds: float | None = None) -> None:
-    """Fetch the zip of `dataset` ("owner/name") to `archive`, showing progress on stderr.
+def download(dataset: str, archive: Path, stall_seconds: float | None = None, section: str = "data") -> None:
+    """Fetch the zip of `dataset` ("owner/name", as params.yaml's `section` says) to `archive`; progress on stderr.
 
     A cut connection is resumed for as long as that brings the download forward. UserError says what went wrong and
     what to do; nothing but a whole `archive` is left then or on an interrupt.
@@ -64,7 +64,7 @@ def download(dataset: str, archive: Path, stall_seconds: float | None = None) ->
                 if refused or size_of(partial) <= before:
                     break
                 time.sleep(1)
-        raise UserError(explain(dataset, heard, size_of(partial), stall_seconds, archive.parent))
+        raise UserError(explain(dataset, heard, size_of(partial), stall_seconds, archive.parent, section))
 
 
 def attempt(dataset: str, partial: Path, bar: tqdm, stall_seconds: float) -> Heard:
@@ -140,10 +140,10 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def explain(dataset: str, heard: Heard, size: int, stall_seconds: float, folder: Path) -> str:
+def explain(dataset: str, heard: Heard, size: int, stall_seconds: float, folder: Path, section: str = "data") -> str:
     """One line: what happened to the download of `dataset`, of which `size` bytes came, and what to do."""
     page = f"https://www.kaggle.com/datasets/{dataset}"
-    by_hand = f"or fetch the zip from {page} by hand and use -S data.source=archive -S data.path=FILE"
+    by_hand = f"or fetch the zip from {page} by hand and use -S {section}.source=archive -S {section}.path=FILE"
     whole = f"{heard.total / 1e6:.1f} MB" if heard.total else "an unknown size"
     credentials = "KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or kaggle.json"
     status = heard.status or 0
@@ -165,7 +165,7 @@ def explain(dataset: str, heard: Heard, size: int, stall_seconds: float, folder:
     if status == 403:
         return f"Kaggle forbids {dataset} (403): accept its terms on {page} and set {credentials}"
     if status == 404:
-        return f"Kaggle has no data set {dataset} (404): correct data.kaggle in params.yaml"
+        return f"Kaggle has no data set {dataset} (404): correct {section}.kaggle in params.yaml"
     if status == 429:
         return (
             f"Kaggle has had too many requests (429) to give {dataset} now: wait some minutes and run again, {by_hand}"

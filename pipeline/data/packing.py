@@ -23,14 +23,14 @@ def write_header(file: BinaryIO, rows: int, size: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def open_images(path: str | Path = IMAGES_PATH) -> np.ndarray:
-    """(n, size, size, 3) uint8, memory-mapped, read-only. Raw pixels 0…255, RGB."""
+def open_images(path: str | Path = IMAGES_PATH, stage: str = "split") -> np.ndarray:
+    """(n, size, size, 3) uint8, memory-mapped, read-only, as `stage` wrote it. Raw pixels 0…255, RGB."""
     try:
         return np.load(path, mmap_mode="r")
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run `dvc repro split`") from None
+        raise UserError(f"{path} is missing: run `dvc repro {stage}`") from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): run `dvc repro --force split`") from None
+        raise UserError(f"{path} is damaged ({error}): run `dvc repro --force {stage}`") from None
 
 
 def read_manifest(path: str | Path = MANIFEST_PATH) -> pd.DataFrame:

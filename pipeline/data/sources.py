@@ -9,6 +9,8 @@ import os
 import shutil
 import stat
 import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import NoReturn
 
@@ -31,22 +33,29 @@ def make_archive(archive: Path, source: str, kaggle: str, path: str | None, per_
     where the source cannot be had or is not to be trusted, and where the disk is full.
     """
     name = name_of(source, kaggle, path, per_class, seed)
+    with replacing(archive) as aside:
+        if source == "kaggle":
+            kaggle_client.download(kaggle, aside)
+        elif source == "archive":
+            copy_archive(located(path), aside)
+        elif source == "folder":
+            pack_folder(located(path), aside)
+        else:
+            from pipeline.data import synthetic
+
+            synthetic.write_archive(aside, per_class, seed)
+        pictures, ignored = archives.inspect(aside, called=f"{source} {name}")
+        report_ignored(ignored, name)
+        counts = {label: len(pictures[label]) for label in LABELS[::-1]}
+        return {"source": source, "name": name, **counts, "bytes": aside.stat().st_size, "sha256": sha256(aside)}
+
+
+@contextmanager
+def replacing(archive: Path) -> Iterator[Path]:
+    """As `atomic.replacing`; UserError where the disk is full."""
     try:
         with atomic.replacing(archive) as aside:
-            if source == "kaggle":
-                kaggle_client.download(kaggle, aside)
-            elif source == "archive":
-                copy_archive(located(path), aside)
-            elif source == "folder":
-                pack_folder(located(path), aside)
-            else:
-                from pipeline.data import synthetic
-
-                synthetic.write_archive(aside, per_class, seed)
-            pictures, ignored = archives.inspect(aside, called=f"{source} {name}")
-            report_ignored(ignored, name)
-            counts = {label: len(pictures[label]) for label in LABELS[::-1]}
-            return {"source": source, "name": name, **counts, "bytes": aside.stat().st_size, "sha256": sha256(aside)}
+            yield aside
     except OSError as error:
         if error.errno not in DISK_IS_FULL:
             raise
@@ -65,10 +74,10 @@ def name_of(source: str, kaggle: str, path: str | None, per_class: int, seed: in
     return located(path).resolve().name
 
 
-def located(path: str | None) -> Path:
-    """data.path as a path, from the repository root or absolute; UserError where it is not set."""
+def located(path: str | None, section: str = "data") -> Path:
+    """`section`.path as a path, from the repository root or absolute; UserError where it is not set."""
     if not path:
-        raise UserError("data.path is not set: data.source=archive and data.source=folder need it in params.yaml")
+        raise UserError(f"{section}.path is not set: this {section}.source needs it in params.yaml")
     here = Path(path).expanduser()
     # `dvc exp run --temp` and `--queue` work in a copy of the repository, without what Git and DVC do not know.
     there = Path(os.environ.get("DVC_ROOT", ""), here)
@@ -85,10 +94,10 @@ def already_there(archive: Path, provenance_path: Path, source: str, name: str) 
         return None
 
 
-def report_ignored(count: int, name: str) -> None:
+def report_ignored(count: int, name: str, stage: str = "download") -> None:
     """Say so where files beside the pictures are left alone."""
     if count:
-        print(f"download: {count} files of {name} are no pictures and are left alone")
+        print(f"{stage}: {count} files of {name} are no pictures and are left alone")
 
 
 def sha256(path: Path) -> str:
@@ -100,10 +109,10 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def copy_archive(path: Path, aside: Path) -> None:
+def copy_archive(path: Path, aside: Path, section: str = "data") -> None:
     """Copy a zip that is already on disk."""
     if not path.is_file():
-        raise UserError(f"data.path = {path} is no file: name a zip, or set data.source to what it is")
+        raise UserError(f"{section}.path = {path} is no file: name a zip, or set {section}.source to what it is")
     try:
         shutil.copyfile(path, aside)
     except PermissionError as error:
@@ -122,13 +131,19 @@ def pack_folder(folder: Path, aside: Path) -> None:
     pictures, ignored = archives.by_label(labelled, called)
     report_ignored(ignored, called)
     names = sorted(name for label in LABELS for name in pictures[label])
+    files = ((name, read_picture(folder, name)) for name in tqdm(names, desc=called, unit="picture", delay=1))
+    write_zip(aside, files, called)
+
+
+def write_zip(aside: Path, files: Iterable[tuple[str, bytes]], called: str) -> None:
+    """Zip (name, content) pairs in their order; nothing but these decides its bytes."""
     with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as zf:
-        for name in tqdm(names, desc=called, unit="picture", delay=1):
+        for name, content in files:
             entry = zipfile.ZipInfo(name, FIRST_DATE)
             entry.create_system = 3  # Unix, so that the mode below is one
             entry.external_attr = (stat.S_IFREG | 0o644) << 16
             try:
-                zf.writestr(entry, read_picture(folder, name))
+                zf.writestr(entry, content)
             except UnicodeEncodeError:
                 raise UserError(f"{called}: {archives.shown(name)} is not Unicode: rename it") from None
 

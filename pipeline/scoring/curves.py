@@ -10,13 +10,23 @@ from pipeline.data.packing import LABELS
 
 
 def roc(y_true: np.ndarray, y_prob: np.ndarray) -> pd.DataFrame:
-    """fpr, tpr, threshold; corner points only. The first threshold, above every probability, is written as 1."""
+    """fpr, tpr, threshold; corner points only. The first threshold, above every probability, is written as 1.
+
+    No rows where a class is missing: there is no such curve.
+    """
+    if len(np.unique(y_true)) < 2:
+        return pd.DataFrame(columns=["fpr", "tpr", "threshold"])
     fpr, tpr, threshold = roc_curve(y_true, y_prob)
     return pd.DataFrame({"fpr": fpr, "tpr": tpr, "threshold": np.minimum(threshold, 1.0)})
 
 
 def precision_recall(y_true: np.ndarray, y_prob: np.ndarray) -> pd.DataFrame:
-    """recall, precision, threshold, by rising recall; without the points that change neither."""
+    """recall, precision, threshold, by rising recall; without the points that change neither.
+
+    No rows where a class is missing.
+    """
+    if len(np.unique(y_true)) < 2:
+        return pd.DataFrame(columns=["recall", "precision", "threshold"])
     precision, recall, threshold = precision_recall_curve(y_true, y_prob, drop_intermediate=True)
     table = pd.DataFrame({"recall": recall, "precision": precision, "threshold": np.append(threshold, 1.0)})
     return table.iloc[::-1].reset_index(drop=True)

@@ -1,0 +1,59 @@
+"""What the metric files say of one model on the foreign set, which may lack a class, or hold masks worn wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from pipeline.data.packing import LABELS, to_classes
+from pipeline.scoring.metrics import called_right, wilson
+
+SIZES = {"32_47": (32, 48), "48_95": (48, 96), "96_up": (96, np.inf)}  # pixels, from and below
+
+
+def unseen_metrics(faces: pd.DataFrame, y_prob: np.ndarray, threshold: float, confidence: float) -> dict:
+    """All figures of one model. `faces`: label and face_size of n faces; `y_prob` (n,): P(with_mask) in 0…1.
+
+    Faces whose label is neither class, as a mask worn wrong is, count in n_incorrect and incorrect_called_mask alone:
+    how many there are, and how many of them are called with_mask. A share of no faces is None, and so are balanced
+    accuracy and ROC AUC where a class is missing.
+
+    `mean_confidence_LABEL` is what the original reports as accuracy on unseen pictures: the mean probability of the
+    class that was called, right or wrong, over the faces of the class. A model that is always sure and always wrong
+    has 1.
+    """
+    judged = faces["label"].isin(LABELS).to_numpy()
+    y_true, y, size = to_classes(faces["label"][judged]), y_prob[judged], faces["face_size"][judged].to_numpy()
+    right = called_right(y_true, y, threshold)
+    called = np.where(y >= threshold, y, 1 - y)
+    recalls = [mean(right[y_true == number]) for number in range(len(LABELS))]
+    both = None not in recalls
+    return {
+        "n": len(y),
+        **{f"n_{label}": int((y_true == number).sum()) for number, label in reversed([*enumerate(LABELS)])},
+        **accuracy_of(right, confidence),
+        "balanced_accuracy": float(np.mean(recalls)) if both else None,  # type: ignore[arg-type]
+        **{f"recall_{label}": recalls[number] for number, label in reversed([*enumerate(LABELS)])},
+        "roc_auc": float(roc_auc_score(y_true, y)) if both else None,
+        **{
+            f"mean_confidence_{label}": mean(called[y_true == number])
+            for number, label in reversed([*enumerate(LABELS)])
+        },
+        "n_incorrect": int((~judged).sum()),
+        "incorrect_called_mask": int((y_prob[~judged] >= threshold).sum()),
+        "by_size": {
+            name: {"n": int(chosen.sum()), **accuracy_of(right[chosen], confidence)}
+            for name, chosen in ((name, (size >= low) & (size < high)) for name, (low, high) in SIZES.items())
+        },
+    }
+
+
+def mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def accuracy_of(right: np.ndarray, confidence: float) -> dict[str, float | None]:
+    """The share of (n,) bool that is true, and its Wilson interval."""
+    low, high = wilson(int(right.sum()), len(right), confidence) if len(right) else (None, None)
+    return {"accuracy": mean(right), "accuracy_low": low, "accuracy_high": high}
