@@ -10,6 +10,7 @@ Parameters: evaluate.*.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline import atomic, errors, params, tracking
 from pipeline.data import packing
 from pipeline.models import saving
 from pipeline.models.predicting import MODELS, predict
-from pipeline.scoring import calibration, comparison, curves, metrics
+from pipeline.scoring import calibration, comparison, curves, intervals, metrics
 
 SPLITS = ("train", "val", "test")
 PREDICTIONS = Path("data/predictions.csv")
@@ -36,13 +37,22 @@ def predictions_table(manifest: pd.DataFrame, images: np.ndarray) -> pd.DataFram
     return table
 
 
-def model_metrics(table: pd.DataFrame, name: str, threshold: float, confidence: float, bins: int) -> dict:
+def model_metrics(
+    table: pd.DataFrame, name: str, threshold: float, confidence: float, bins: int, resamples: int
+) -> dict:
     """metrics/NAME.json from the predictions: train, val, overfit_gap, test, and versus (the other model)."""
     of = {split: table[table["split"] == split] for split in SPLITS}
     y_true = {split: packing.to_classes(rows["label"]) for split, rows in of.items()}
     train, val = (metrics.accuracy(y_true[s], of[s][name].to_numpy(), threshold) for s in ("train", "val"))
     test = metrics.classification_metrics(
         y_true["test"], of["test"][name].to_numpy(), threshold=threshold, confidence=confidence, bins=bins
+    )
+    test |= intervals.bootstrap(
+        y_true["test"],
+        of["test"][name].to_numpy(),
+        partial(metrics.no_plain_shares, threshold=threshold),
+        resamples=resamples,
+        confidence=confidence,
     )
     (other,) = set(MODELS) - {name}
     right = [metrics.called_right(y_true["test"], of["test"][one].to_numpy(), threshold) for one in (name, other)]
@@ -84,7 +94,7 @@ def main() -> None:
     y_true = packing.to_classes(test["label"])
     results, plots = {}, {}
     for name in MODELS:
-        results[name] = model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins)
+        results[name] = model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins, p.resamples)
         plots[name] = write_curves(y_true, test[name].to_numpy(), name, p.threshold, p.calibration_bins)
         atomic.write_json(Path("metrics") / f"{name}.json", results[name])
 

@@ -48,6 +48,7 @@ class Split(Section):
     val: Fraction
     group_duplicates: bool
     hash_distance: Annotated[int, Field(ge=0, le=16)]
+    exclude: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="after")
     def something_is_left_to_test(self) -> Split:
@@ -101,6 +102,17 @@ class Evaluate(Section):
     threshold: Fraction
     confidence: Fraction
     calibration_bins: Count
+    resamples: Count
+
+
+class Audit(Section):
+    folds: Annotated[int, Field(ge=2, le=50)]
+    inverse_regularization: Positive
+    shown: Annotated[int, Field(ge=1, le=200)]
+
+
+class Report(Section):
+    overfit_loss_rise: NotNegative
 
 
 class Unseen(Section):
@@ -131,6 +143,8 @@ class Params(Section):
     mobilenet: MobileNet
     evaluate: Evaluate
     unseen: Unseen
+    audit: Audit
+    report: Report
 
 
 def load(path: str | Path = "params.yaml") -> Params:

@@ -2,9 +2,9 @@
 
     python -m pipeline.split
 
-Reads data/raw/pictures.zip; writes data/split/images.npy (all decoded pictures, uint8), data/split/manifest.csv (one
-row a picture: what it is and where it went) and metrics/split.json. Parameters: seed, image_size, split.*,
-data.max_bad_fraction.
+Reads data/raw/pictures.zip and the list of pictures that split.exclude names; writes data/split/images.npy (all decoded
+pictures, uint8), data/split/manifest.csv (one row a picture: what it is and where it went) and metrics/split.json.
+Parameters: seed, image_size, split.*, data.max_bad_fraction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline import atomic, errors, params, tracking
-from pipeline.data import archives, decoding, duplicates, packing, splitting
+from pipeline.data import archives, decoding, duplicates, exclusion, packing, splitting
 from pipeline.parallel import ordered_map
 
 ARCHIVE = Path("data/raw/pictures.zip")
@@ -89,7 +89,8 @@ def summary(manifest: pd.DataFrame) -> dict:
         name: {label: int(((reasons == name) & (manifest["label"] == label)).sum()) for label in packing.LABELS[::-1]}
         for name in splitting.SPLITS
     }
-    left_out = {reason: int((reasons == reason).sum()) for reason in ("bad", splitting.SURPLUS, splitting.NOT_SAMPLED)}
+    why = ("bad", splitting.EXCLUDED, splitting.SURPLUS, splitting.NOT_SAMPLED)
+    left_out = {reason: int((reasons == reason).sum()) for reason in why}
     return {
         "pictures": len(manifest),
         **counts,
@@ -112,11 +113,13 @@ def main() -> None:
     manifest = pd.DataFrame(sorted(members), columns=["path", "label"])
     classes = packing.to_classes(manifest["label"])
     keys = splitting.random_keys(manifest["path"].tolist(), p.seed)
-    sampled = splitting.keep_first(classes, keys, p.split.per_class or len(manifest))
+    excluded = manifest["path"].isin(exclusion.read(p.split.exclude, set(manifest["path"]))).to_numpy()
+    sampled = splitting.keep_first(classes, keys, p.split.per_class or len(manifest), among=~excluded)
 
     with atomic.replacing(packing.IMAGES_PATH) as images_path:
         entries, greys = decode_all(ARCHIVE, manifest["path"][sampled].tolist(), p.image_size, images_path)
         manifest = manifest.assign(split=splitting.NOT_SAMPLED, group=-1, row=-1, perceptual_hash="")
+        manifest.loc[excluded, "split"] = splitting.EXCLUDED
         manifest.loc[sampled, "row"] = np.arange(sampled.sum())
         entries.index = manifest.index[sampled]
         manifest = manifest.join(entries.drop(columns="split", errors="ignore"))

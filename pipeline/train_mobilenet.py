@@ -16,26 +16,13 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from tqdm import tqdm
 
 from pipeline import atomic, errors, params, tracking
 from pipeline.data import batches, packing
-from pipeline.models import mobilenet, pretrained, saving, training
+from pipeline.models import features, mobilenet, pretrained, saving, training
 
 BACKBONE = Path("models/mobilenet_backbone.weights.h5")
 HISTORY = Path("plots/history_mobilenet.csv")
-
-
-def pooled_features(backbone: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """(n, 1280) float32: what the frozen backbone makes of the given pictures, averaged over the image."""
-
-    @tf.function(reduce_retracing=True)
-    def forward(pixels):
-        scaled = tf.cast(pixels, tf.float32) / 127.5 - 1.0
-        return tf.reduce_mean(backbone(scaled, training=False), axis=(1, 2))
-
-    starts = tqdm(range(0, len(rows), batch_size), desc="features", unit="batch", delay=1)
-    return np.concatenate([forward(tf.constant(images[rows[i : i + batch_size]])).numpy() for i in starts])
 
 
 def main() -> None:
@@ -53,7 +40,8 @@ def main() -> None:
     pretrained.load_into(backbone, BACKBONE)
     head = mobilenet.build_head(p.model.dropout)
     # While the backbone is frozen its features of a picture never change: they are computed once, not every epoch.
-    features = pooled_features(backbone, images, rows)
+    train_features = features.pooled(backbone, images, rows)
+    val_features = features.pooled(backbone, images, val_rows)
     steps = batches.steps_per_epoch(len(rows), m.batch_size)
 
     def optimizer(learning_rate: float, epochs: int) -> keras.optimizers.Optimizer:
@@ -62,13 +50,11 @@ def main() -> None:
 
     frozen = training.fit(
         head,
-        tf.data.Dataset.from_tensor_slices((features, one_hot[classes]))
+        tf.data.Dataset.from_tensor_slices((train_features, one_hot[classes]))
         .shuffle(len(rows), seed=p.seed)
         .repeat()
         .batch(m.batch_size),
-        tf.data.Dataset.from_tensor_slices((pooled_features(backbone, images, val_rows), one_hot[val_classes])).batch(
-            256
-        ),
+        tf.data.Dataset.from_tensor_slices((val_features, one_hot[val_classes])).batch(256),
         optimizer=optimizer(m.head_learning_rate, m.head_epochs),
         steps_per_epoch=steps,
         epochs=m.head_epochs,

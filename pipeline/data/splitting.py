@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.errors import UserError
 
 SPLITS = ("train", "val", "test")
+EXCLUDED = "excluded"  # left out: split.exclude lists it
 SURPLUS = "surplus"  # left out: its class has more pictures than the other
 NOT_SAMPLED = "not_sampled"  # left out: split.per_class
 
@@ -24,11 +25,11 @@ def random_keys(names: Sequence[str], seed: int) -> np.ndarray:
     return np.array([int.from_bytes(digest, "big") >> 11 for digest in digests], np.float64) * 2.0**-53
 
 
-def keep_first(labels: np.ndarray, keys: np.ndarray, per_class: int) -> np.ndarray:
-    """(n,) bool: the first `per_class` pictures of each class in the random order."""
+def keep_first(labels: np.ndarray, keys: np.ndarray, per_class: int, among: np.ndarray | None = None) -> np.ndarray:
+    """(n,) bool: the first `per_class` pictures of each class in the random order, of those in `among` (n,) bool."""
     kept = np.zeros(len(labels), bool)
     for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+        members = np.flatnonzero((labels == label) & (True if among is None else among))
         kept[members[np.argsort(keys[members], kind="stable")[:per_class]]] = True
     return kept
 

@@ -1,0 +1,1 @@
+"""One report a person reads: tables, verdicts, figures, and the page they stand on."""

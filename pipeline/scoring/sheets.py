@@ -1,0 +1,55 @@
+"""A sheet of pictures with a few words under each, as PNG: what a table of paths cannot show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline import atomic
+
+INK, PAPER, WARNING = (31, 35, 40), (255, 255, 255), (179, 0, 27)
+TEXT = 13  # pixels
+GAP = 10
+
+
+def draw(
+    pictures: Sequence[np.ndarray], captions: Sequence[Sequence[str]], *, columns: int = 8, side: int = 144
+) -> Image.Image:
+    """The (h, w, 3) uint8 pictures, `columns` in a row, each `side` pixels square above its lines of caption.
+
+    The last line of a caption is red. Without pictures the sheet says that there are none.
+    """
+    font = ImageFont.load_default(TEXT)
+    lines = max((len(caption) for caption in captions), default=1)
+    cell_width, cell_height = side + GAP, side + GAP + lines * (TEXT + 4)
+    rows = -(-len(pictures) // columns) or 1
+    width = min(columns, max(len(pictures), 3)) * cell_width + GAP
+    sheet = Image.new("RGB", (width, rows * cell_height + GAP), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    if not pictures:
+        pen.text((GAP, GAP), "No picture to show.", INK, font)
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = GAP + i % columns * cell_width, GAP + i // columns * cell_height
+        sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), (left, top))
+        for k, words in enumerate(caption):
+            colour = WARNING if k == len(caption) - 1 else INK
+            pen.text((left, top + side + 2 + k * (TEXT + 4)), shortened(words, font, side), colour, font)
+    return sheet
+
+
+def shortened(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """`words`, cut at the front with an ellipsis where they are wider than `width` pixels: a path's end tells most."""
+    if font.getlength(words) <= width:
+        return words
+    while words and font.getlength("…" + words) > width:
+        words = words[1:]
+    return "…" + words
+
+
+def write(sheet: Image.Image, path: str | Path) -> None:
+    """Write the sheet as PNG without metadata: the same bytes for the same pictures."""
+    with atomic.replacing(path) as aside:
+        sheet.save(aside, optimize=True)
