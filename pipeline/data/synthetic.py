@@ -29,6 +29,7 @@ from pipeline.data.drawing.canvas import (
     Person,
     Pose,
     Rng,
+    ellipse,
     jittered,
     mixed,
     pick,
@@ -83,10 +84,10 @@ def draw_picture(seed: int, label: str, index: int, size: int = 224) -> Image.Im
 
     Raises ValueError for an unknown label, a negative seed or index, or a size under 16.
     """
-    return draw_face(seed, label, index, size)[0]
+    return draw_with_box(seed, label, index, size)[0]
 
 
-def draw_face(seed: int, label: str, index: int, size: int = 224) -> tuple[Image.Image, tuple[float, ...]]:
+def draw_with_box(seed: int, label: str, index: int, size: int = 224) -> tuple[Image.Image, tuple[float, ...]]:
     """The same picture, and left, top, right and bottom of its face, crown to chin, in pixels of the picture."""
     rng = _generator(seed, label, index)
     if size < 16:
@@ -97,7 +98,7 @@ def draw_face(seed: int, label: str, index: int, size: int = 224) -> tuple[Image
     light = rng.uniform(-1, 1)  # from the left (-1) or the right
     draw_person(canvas, rng, kind, light)
     pixels = shade(canvas, rng, light)
-    outline = canvas.pose.project(face.ellipse(0, -0.06, 1, 1.34)) / 2
+    outline = canvas.pose.project(ellipse(0, -0.06, 1, 1.34)) / 2
     box = np.clip([*outline.min(axis=0), *outline.max(axis=0)], 0, size)
     return photograph(rng, pixels), tuple(box.tolist())
 

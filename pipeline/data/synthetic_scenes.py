@@ -33,7 +33,7 @@ def draw(index: int, seed: int) -> tuple[bytes, bytes]:
     for cell in sorted(rng.permutation(COLUMNS * ROWS)[: rng.integers(FACES[0], FACES[1] + 1)].tolist()):
         label = synthetic.pick(rng, synthetic.LABELS)
         number, size = COLUMNS * ROWS * index + cell, int(rng.integers(CELL // 3, CELL + 1))
-        person, box = synthetic.draw_face(FIRST_SEED + seed, label, number, size)
+        person, box = synthetic.draw_with_box(FIRST_SEED + seed, label, number, size)
         x, y = (int(rng.integers(0, CELL - size + 1)) + CELL * place for place in (cell % COLUMNS, cell // COLUMNS))
         scene.paste(person, (x, y))
         worn_wrong = synthetic.variant(FIRST_SEED + seed, label, number) == "lowered mask"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.reporting import comparison, original, verdicts
 from pipeline.reporting.comparison import GROUPED, UNKNOWN, Figures, markdown
 from pipeline.reporting.inputs import MODELS
-from pipeline.tracking import flatten, text
+from pipeline.tracking.figures import flatten, text
 
 Found = Mapping[tuple[str, str], Figures]
 
