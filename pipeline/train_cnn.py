@@ -9,15 +9,12 @@ image_size, model.dropout, cnn.*, augment.*. Only training and validation pictur
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pandas as pd
 
-from pipeline import atomic, errors, params, tracking
+from pipeline import errors, params, tracking
 from pipeline.data import batches, packing
-from pipeline.models import cnn, saving, training
-
-HISTORY = Path("plots/history_cnn.csv")
+from pipeline.models import cnn, training
 
 
 def main() -> None:
@@ -47,27 +44,7 @@ def main() -> None:
         patience=p.cnn.patience,
     )
 
-    saving.save(model, "cnn")
-    table = pd.DataFrame(history)
-    atomic.write_text(HISTORY, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    best = table.loc[table["val_loss"].idxmin()]
-    tracking.log_training(
-        "cnn",
-        params={},
-        history=table,
-        metrics={
-            "best.epoch": best["epoch"],
-            "best.val_loss": best["val_loss"],
-            "best.val_accuracy": best["val_accuracy"],
-        },
-        digest=tracking.weights_digest(saving.weights_path("cnn")),
-        artifacts=[HISTORY, saving.architecture_path("cnn"), saving.weights_path("cnn")],
-        started=started,
-    )
-    print(
-        f"train_cnn: best of {len(table)} epochs is {best['epoch']:.0f}, validation accuracy"
-        f" {best['val_accuracy']:.2%}; {time.time() - started:.0f} s"
-    )
+    training.keep(model, "cnn", pd.DataFrame(history), started)
 
 
 if __name__ == "__main__":

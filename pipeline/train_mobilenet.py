@@ -17,12 +17,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline import atomic, errors, params, tracking
+from pipeline import errors, params, tracking
 from pipeline.data import batches, packing
-from pipeline.models import features, mobilenet, pretrained, saving, training
+from pipeline.models import features, mobilenet, pretrained, training
 
 BACKBONE = Path("models/mobilenet_backbone.weights.h5")
-HISTORY = Path("plots/history_mobilenet.csv")
 
 
 def main() -> None:
@@ -79,29 +78,9 @@ def main() -> None:
             patience=m.patience,
         )
 
-    saving.save(model, "mobilenet")
     table = pd.concat([pd.DataFrame(frozen).assign(phase="head"), pd.DataFrame(fine).assign(phase="fine-tune")])
     table["epoch"] = np.arange(1, len(table) + 1)
-    atomic.write_text(HISTORY, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    last = table[table["phase"] == table["phase"].iloc[-1]]
-    best = last.loc[last["val_loss"].idxmin()]
-    tracking.log_training(
-        "mobilenet",
-        params={},
-        history=table,
-        metrics={
-            "best.epoch": best["epoch"],
-            "best.val_loss": best["val_loss"],
-            "best.val_accuracy": best["val_accuracy"],
-        },
-        digest=tracking.weights_digest(saving.weights_path("mobilenet")),
-        artifacts=[HISTORY, saving.architecture_path("mobilenet"), saving.weights_path("mobilenet")],
-        started=started,
-    )
-    print(
-        f"train_mobilenet: best of {len(table)} epochs is {best['epoch']:.0f}, validation accuracy"
-        f" {best['val_accuracy']:.2%}; {time.time() - started:.0f} s"
-    )
+    training.keep(model, "mobilenet", table, started)
 
 
 if __name__ == "__main__":

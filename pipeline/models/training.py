@@ -1,12 +1,16 @@
-"""How both models are trained: cosine schedule, averaged weights, the best epoch by validation loss kept."""
+"""How both models are trained and kept: cosine schedule, averaged weights, the best epoch by validation loss."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import keras
+import pandas as pd
 import tensorflow as tf
 
+from pipeline import atomic, tracking
+from pipeline.models import saving
 from pipeline.models.muon import Muon
 
 
@@ -73,6 +77,32 @@ def fit(
     )
     model.set_weights(keeper.best_weights)
     return keeper.history
+
+
+def keep(model: keras.Model, name: str, history: pd.DataFrame, started: float) -> None:
+    """Save the model as NAME, write plots/history_NAME.csv, log the model's row, and say how the training went.
+
+    `history` has a row an epoch, as `fit` returns them. Where a column `phase` tells trainings apart, the last one made
+    the model; its epoch of the lowest validation loss is what was kept.
+    """
+    saving.save(model, name)
+    path = Path("plots") / f"history_{name}.csv"
+    atomic.write_text(path, history.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    last = history[history["phase"] == history["phase"].iloc[-1]] if "phase" in history else history
+    best = last.loc[last["val_loss"].idxmin()]
+    tracking.log_training(
+        name,
+        params={},
+        history=history,
+        metrics={f"best.{key}": best[key] for key in ("epoch", "val_loss", "val_accuracy")},
+        digest=tracking.weights_digest(saving.weights_path(name)),
+        artifacts=[path, saving.architecture_path(name), saving.weights_path(name)],
+        started=started,
+    )
+    print(
+        f"train_{name}: best of {len(history)} epochs is {best['epoch']:.0f}, validation accuracy"
+        f" {best['val_accuracy']:.2%}; {time.time() - started:.0f} s"
+    )
 
 
 class BestEpoch(keras.callbacks.Callback):
