@@ -30,8 +30,12 @@ SMALL = {
     "mobilenet.pretrained": "none",
     "mobilenet.head_epochs": 1,
     "mobilenet.fine_tune_epochs": 1,
+    "unseen.source": "synthetic",
+    "unseen.synthetic_scenes": 12,
 }
-STAGES = ["download", "split", "pretrained", "train_cnn", "train_mobilenet", "evaluate"]
+TRAINING = ["download", "split", "pretrained", "train_cnn", "train_mobilenet"]
+STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval"]
+METRICS = {f"metrics/{kind}{model}.json" for kind in ("", "unseen_") for model in ("cnn", "mobilenet")}
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -78,6 +82,11 @@ def rows(repo: Path) -> dict[tuple[str, str], Run]:
     return by_name
 
 
+def only_experiment(repo: Path) -> str:
+    """The name of the first experiment, that of the workspace."""
+    return next(name for name, _ in rows(repo) if name.startswith("workspace-"))
+
+
 def test_git_holds_what_it_should_and_nothing_else(repo):
     assert git(repo, "status", "--porcelain") == ""
     tracked = set(git(repo, "ls-files").split())
@@ -108,7 +117,34 @@ def test_the_metric_files_have_the_fixed_keys_and_follow_from_the_predictions(re
         assert found["test"]["accuracy"] == pytest.approx(sum(right) / len(right), abs=1e-6)
         assert found["overfit_gap"] == pytest.approx(found["train"]["accuracy"] - found["test"]["accuracy"], abs=2e-6)
     table = dvc(repo, "metrics", "show", "--json")
-    assert set(json.loads(table)[""]["data"]) == {"metrics/cnn.json", "metrics/mobilenet.json"}
+    assert set(json.loads(table)[""]["data"]) == METRICS
+
+
+def test_the_unseen_metrics_have_the_fixed_keys_and_follow_from_the_predictions(repo):
+    ends = ("n", "n_with_mask", "n_without_mask", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy",
+            "recall_with_mask", "recall_without_mask", "roc_auc", "mean_confidence_with_mask",
+            "mean_confidence_without_mask", "n_incorrect", "incorrect_called_mask", "by_size")  # fmt: skip
+    with (repo / "data/unseen/predictions.csv").open() as file:
+        faces = list(csv.DictReader(file))
+    judged = [face for face in faces if face["label"] != "incorrect"]
+    counted = json.loads((repo / "metrics/unseen_faces.json").read_text())
+    assert counted["used"]["with_mask"] + counted["used"]["without_mask"] == len(judged) > 10
+    for name in ("cnn", "mobilenet"):
+        found = json.loads((repo / "metrics" / f"unseen_{name}.json").read_text())
+        assert tuple(found) == ends
+        right = [(float(face[name]) >= 0.5) == (face["label"] == "with_mask") for face in judged]
+        assert (found["n"], found["accuracy"]) == (len(right), pytest.approx(sum(right) / len(right), abs=1e-6))
+        assert rows(repo)[only_experiment(repo), name].data.metrics["unseen.accuracy"] == found["accuracy"]
+
+
+def test_other_unseen_pictures_run_no_training(repo):
+    status = {"unseen.source": "folder", "unseen.path": "somewhere", "unseen.margin": 0.5, "unseen.min_face": 20}
+    try:
+        scratch.set_params(repo, status)
+        stale = json.loads(dvc(repo, "status", "--json"))
+        assert set(stale) == {"unseen_download", "unseen_faces"}  # and unseen_eval, once their outputs differ
+    finally:
+        git(repo, "checkout", "-q", "params.yaml")
 
 
 def test_every_plot_draws_both_models_in_one_figure(repo):
@@ -161,7 +197,7 @@ def test_a_second_run_gives_the_same_lock_byte_for_byte(repo):
 
 def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_runs_nothing(repo):
     output = dvc(repo, "exp", "run", "--name", "other-dropout", "-S", "model.dropout=0.1")
-    assert stages_run(output) == ["train_cnn", "train_mobilenet", "evaluate"]
+    assert stages_run(output) == ["train_cnn", "train_mobilenet", "evaluate", "unseen_eval"]
     found = rows(repo)
     assert len(found) == 4
     assert found["other-dropout", "cnn"].data.params["model.dropout"] == "0.1"
@@ -169,7 +205,7 @@ def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_ru
     shown = dvc(repo, "exp", "show", "--csv")
     assert "other-dropout" in shown
     changes = json.loads(dvc(repo, "metrics", "diff", "--json"))
-    assert set(changes) == {"metrics/cnn.json", "metrics/mobilenet.json"}
+    assert set(changes) == METRICS
     assert all(change["old"] != change["new"] for change in changes["metrics/cnn.json"].values())
 
     git(repo, "checkout", "-q", ".")

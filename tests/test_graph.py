@@ -59,6 +59,36 @@ def test_no_training_stage_depends_on_anything_but_the_split_and_the_pretrained_
         assert data <= {"data/split/images.npy", "data/split/manifest.csv", "models/mobilenet_backbone.weights.h5"}
 
 
+def test_nothing_of_the_unseen_pictures_can_reach_a_training():
+    """Not as data or parameter, by any chain of stages, nor by code that reads them unasked."""
+    training = ["split", "pretrained", "train_cnn", "train_mobilenet"]
+    for stage in training:
+        files, parameters = reached_from(stage)
+        assert not [path for path in files if "unseen" in path]
+        assert not [name for name in parameters if name.partition(".")[0] == "unseen"]
+        for module in STAGES[stage]["deps"]:
+            # params.py checks every section on load, tracking.py brings figures to MLflow; neither hands them on.
+            if module.endswith(".py") and module not in ("pipeline/params.py", "pipeline/tracking.py"):
+                assert "unseen" not in Path(module).read_text(encoding="utf-8"), (stage, module)
+    assert "data/raw/unseen.zip" in reached_from("unseen_eval")[0]  # the walk finds what is there
+
+
+def outputs(stage: str) -> set[str]:
+    """Every file that a stage writes."""
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in STAGES[stage].get(kind, ())]
+    return {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
+
+
+def reached_from(stage: str) -> tuple[set[str], set[str]]:
+    """The files and the parameters that a stage depends on, directly or through the stages that write those files."""
+    files, parameters = set(STAGES[stage]["deps"]), set(STAGES[stage]["params"])
+    for other in STAGES:
+        if other != stage and outputs(other) & set(STAGES[stage]["deps"]):
+            more_files, more_parameters = reached_from(other)
+            files, parameters = files | more_files, parameters | more_parameters
+    return files, parameters
+
+
 def test_the_lock_check_tells_changes_from_data_that_is_not_here():
     here_not = {
         "split": [{"changed deps": {"data/raw/pictures.zip": "deleted"}}, {"changed outs": {"a.npy": "not in cache"}}]

@@ -32,6 +32,7 @@ PARAMS = {
     "mobilenet.head_epochs": 10,
     "mobilenet.fine_tune_epochs": 2,
     "mobilenet.averaging": 0.95,
+    "unseen.source": "synthetic",
 }
 
 
@@ -39,7 +40,10 @@ def comparison() -> str:
     """What `dvc metrics show` prints, turned by a right angle to fit a terminal."""
     shown = scratch.dvc("metrics", "show", "--json", folder=FOLDER, capture_output=True, text=True).stdout
     files = json.loads(shown)[""]["data"]
-    columns = {Path(path).stem: flatten(entry["data"]) for path, entry in files.items()}
+    columns: dict[str, dict] = {}
+    for path, entry in files.items():
+        kind, _, model = Path(path).stem.rpartition("_")  # metrics/unseen_cnn.json is more of the CNN's figures
+        columns.setdefault(model, {}).update(flatten(entry["data"], f"{kind}." if kind else ""))
     return pd.DataFrame(columns).to_string(float_format="{:.4g}".format)
 
 

@@ -13,6 +13,7 @@ from pipeline.parallel import ordered_map
 
 CELL, COLUMNS, ROWS = 168, 3, 2  # a scene has room for COLUMNS × ROWS people
 FACES = (2, 6)  # at least and at most
+WORN_WRONG = 0.15  # share of the faces
 # A training picture's seed is below 2**31, so none of these pictures can be one of them.
 FIRST_SEED = 2**31
 
@@ -31,12 +32,13 @@ def draw(index: int, seed: int) -> tuple[bytes, bytes]:
     scene = synthetic.draw_background(rng, side).crop((0, 0, side, ROWS * CELL))
     objects = []
     for cell in sorted(rng.permutation(COLUMNS * ROWS)[: rng.integers(FACES[0], FACES[1] + 1)].tolist()):
-        label = synthetic.pick(rng, synthetic.LABELS)
-        number, size = COLUMNS * ROWS * index + cell, int(rng.integers(CELL // 3, CELL + 1))
+        worn_wrong = rng.random() < WORN_WRONG
+        label = "without_mask" if worn_wrong else synthetic.pick(rng, synthetic.LABELS)
+        number = first_number(COLUMNS * ROWS * index + cell, seed, label, worn_wrong)
+        size = int(rng.integers(CELL // 3, CELL + 1))
         person, box = synthetic.draw_with_box(FIRST_SEED + seed, label, number, size)
         x, y = (int(rng.integers(0, CELL - size + 1)) + CELL * place for place in (cell % COLUMNS, cell // COLUMNS))
         scene.paste(person, (x, y))
-        worn_wrong = synthetic.variant(FIRST_SEED + seed, label, number) == "lowered mask"
         corners = [round(edge + shift) for edge, shift in zip(box, (x, y, x, y), strict=True)]
         objects.append(voc_object("mask_weared_incorrect" if worn_wrong else label, corners))
     buffer = io.BytesIO()
@@ -44,6 +46,13 @@ def draw(index: int, seed: int) -> tuple[bytes, bytes]:
     size_tag = f"<size><width>{scene.width}</width><height>{scene.height}</height><depth>3</depth></size>"
     lines = [f"<filename>scene_{index + 1}.jpg</filename>", size_tag, *objects]
     return buffer.getvalue(), "\n".join(["<annotation>", *lines, "</annotation>", ""]).encode()
+
+
+def first_number(place: int, seed: int, label: str, worn_wrong: bool) -> int:
+    """The number of the drawn picture for a place of its own: the first whose mask is under the chin, or is not."""
+    numbers = range(1000 * place, 1000 * (place + 1))
+    lowered = (synthetic.variant(FIRST_SEED + seed, label, number) == "lowered mask" for number in numbers)
+    return next(number for number, it_is in zip(numbers, lowered, strict=True) if it_is == worn_wrong)
 
 
 def voc_object(name: str, corners: list[int]) -> str:

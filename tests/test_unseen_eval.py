@@ -1,0 +1,205 @@
+"""Stage unseen_eval: figures against closed forms, sets that lack a class, and the sheet of the worst errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import tracking, unseen_eval
+from pipeline.data import packing, unseen
+from pipeline.data.annotation_files import CALLED
+from pipeline.models import saving
+from pipeline.scoring import curves, error_sheet
+from pipeline.scoring.metrics import wilson
+from pipeline.scoring.unseen import unseen_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def faces_of(*rows: tuple[str, float, float]) -> tuple[pd.DataFrame, np.ndarray]:
+    """label, face_size, P(with_mask) → what `unseen_metrics` takes."""
+    table = pd.DataFrame(rows, columns=["label", "face_size", "p"]).astype({"face_size": float})
+    return table[["label", "face_size"]], table["p"].to_numpy(float)
+
+
+def test_figures_by_hand() -> None:
+    found = unseen_metrics(
+        *faces_of(
+            ("with_mask", 32, 0.9),
+            ("with_mask", 47.9, 0.5),  # at the threshold: called with_mask
+            ("with_mask", 48, 0.2),
+            ("with_mask", 200, 1.0),
+            ("without_mask", 96, 0.3),
+            ("without_mask", 95, 0.7),
+            ("incorrect", 50, 0.6),
+            ("incorrect", 60, 0.1),
+            ("incorrect", 70, 0.5),
+        ),
+        0.5,
+        0.95,
+    )
+    low, high = wilson(4, 6)
+    by_size = found.pop("by_size")
+    assert found == pytest.approx(
+        {
+            "n": 6, "n_with_mask": 4, "n_without_mask": 2,
+            "accuracy": 4 / 6, "accuracy_low": low, "accuracy_high": high,
+            "balanced_accuracy": (3 / 4 + 1 / 2) / 2, "recall_with_mask": 3 / 4, "recall_without_mask": 1 / 2,
+            "roc_auc": 5 / 8,  # pairs in the right order: 0.9 and 1 above both, 0.5 above one, 0.2 above none
+            "mean_confidence_with_mask": (0.9 + 0.5 + 0.8 + 1) / 4, "mean_confidence_without_mask": 0.7,
+            "n_incorrect": 3, "incorrect_called_mask": 2,
+        }
+    )  # fmt: skip
+    assert {name: (one["n"], one["accuracy"]) for name, one in by_size.items()} == {
+        "32_47": (2, 1.0), "48_95": (2, 0.0), "96_up": (2, 1.0),
+    }  # fmt: skip
+
+
+def test_the_original_s_figure_is_no_accuracy() -> None:
+    found = unseen_metrics(*faces_of(("with_mask", 50, 0.0), ("without_mask", 50, 1.0)), 0.5, 0.95)
+    assert (found["accuracy"], found["mean_confidence_with_mask"], found["mean_confidence_without_mask"]) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("label", ["with_mask", "without_mask", "incorrect"])
+def test_a_set_of_one_class_alone(label: str) -> None:
+    found = unseen_metrics(*faces_of((label, np.nan, 0.8), (label, np.nan, 0.4)), 0.5, 0.95)
+    assert found["balanced_accuracy"] is None and found["roc_auc"] is None
+    assert found["accuracy"] == (None if label == "incorrect" else 0.5)
+    assert found["incorrect_called_mask"] == (1 if label == "incorrect" else 0)
+    for one in ("with_mask", "without_mask"):
+        assert (found[f"recall_{one}"] is None) == (found[f"mean_confidence_{one}"] is None) == (one != label)
+    assert {size["n"] for size in found["by_size"].values()} == {0}
+    assert {size["accuracy_low"] for size in found["by_size"].values()} == {None}
+    json.dumps(found, allow_nan=False)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([*CALLED]), st.floats(1, 300), st.floats(0, 1))),
+    st.floats(0.1, 0.9),
+)
+def test_shares_are_shares_and_counts_add_up(rows: list, threshold: float) -> None:
+    found = unseen_metrics(*faces_of(*rows), threshold, 0.95)
+    assert found["n"] == found["n_with_mask"] + found["n_without_mask"] == len(rows) - found["n_incorrect"]
+    shares = {k: v for k, v in tracking.flatten(found).items() if k.split(".")[-1][:2] not in ("n", "n_", "in")}
+    assert all(value is None or 0 <= value <= 1 for value in shares.values())
+    if found["n"]:
+        assert (
+            found["accuracy_low"] <= found["accuracy"] + 1e-12 and found["accuracy"] <= found["accuracy_high"] + 1e-12
+        )
+    assert 0 <= found["incorrect_called_mask"] <= found["n_incorrect"]
+
+
+def test_curves_of_one_class_have_no_rows() -> None:
+    for curve in (curves.roc, curves.precision_recall):
+        whole = curve(np.array([0, 1]), np.array([0.2, 0.7]))
+        for y_true in (np.array([1, 1]), np.array([0]), np.array([], int)):
+            assert list(curve(y_true, np.full(len(y_true), 0.5))) == list(whole)
+            assert len(curve(y_true, np.full(len(y_true), 0.5))) == 0
+
+
+# The sheet
+
+
+def table_of(*rows: tuple[str, str, float]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["path", "label", "cnn"])
+    return table.assign(row=range(len(rows)), face_size=40.0)
+
+
+def test_the_surest_error_comes_first_and_masks_worn_wrong_are_none() -> None:
+    table = table_of(
+        ("a", "with_mask", 0.3), ("b", "without_mask", 0.9), ("c", "incorrect", 1.0), ("d", "with_mask", 0.6),
+        ("f", "without_mask", 0.99), ("e", "with_mask", 0.1),
+    )  # fmt: skip
+    worst = error_sheet.worst(table, "cnn", 0.5)
+    assert worst["path"].tolist() == ["f", "b", "e", "a"]
+    assert worst["sure"].tolist() == pytest.approx([0.99, 0.9, 0.9, 0.7])
+    assert error_sheet.worst(table, "cnn", 0.65)["path"].tolist() == ["f", "b", "e", "a", "d"]
+
+
+def test_the_sheet_shows_each_error_where_it_belongs() -> None:
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    images[1], images[2] = (200, 0, 0), (0, 0, 200)
+    table = table_of(("a", "with_mask", 0.9), ("b", "with_mask", 0.1), ("c", "without_mask", 0.95))
+    table["mobilenet"] = [0.9, 0.9, 0.1]
+    sheet = np.asarray(error_sheet.draw(table, images, {"cnn": "CNN", "mobilenet": "MobileNetV2"}, 0.5))
+    step = error_sheet.TILE + error_sheet.GAP
+    middle = (error_sheet.HEADING + error_sheet.TILE // 2, error_sheet.GAP + error_sheet.TILE // 2)
+    assert sheet[middle].tolist() == [0, 0, 200]
+    assert sheet[middle[0], middle[1] + step].tolist() == [200, 0, 0]
+    assert sheet[middle[0], middle[1] + 2 * step].tolist() == [255, 255, 255]
+    assert (sheet[middle[0] + sheet.shape[0] // 2, middle[1]] == 255).all()  # MobileNetV2 has no errors
+
+
+def test_what_is_nearly_sure_is_not_called_100_percent() -> None:
+    assert [error_sheet.percent(p) for p in (1.0, 0.9999, 0.5)] == ["100 %", "99.9 %", "50.0 %"]
+
+
+# The stage
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]], dict[str, dict]]:
+    """Runs the stage on faces with these labels, each as bright as its place; returns the metrics of both models."""
+    import keras
+
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.setattr(tracking, "log_stage", lambda *_, **__: None)
+    monkeypatch.setattr(tracking, "log_model_metrics", lambda *_, **__: None)
+    pixels = keras.Input((8, 8, 3))
+    bright = keras.layers.GlobalAveragePooling2D()(pixels)
+    model = keras.Model(pixels, keras.layers.Dense(2, activation="softmax", name="out")(bright))
+    weights = np.array([[0.0, 0.02]] * 3, np.float32)
+    for name in ("cnn", "mobilenet"):
+        model.get_layer("out").set_weights([weights, np.array([0, -4], np.float32)])
+        saving.save(model, name)
+
+    def run(labels: list[str]) -> dict[str, dict]:
+        images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.full((1, 8, 8, 3), 30, np.uint8)
+        unseen.IMAGES_PATH.parent.mkdir(parents=True, exist_ok=True)
+        with unseen.IMAGES_PATH.open("wb") as file:
+            packing.write_header(file, len(images), 8)
+            file.write(images.tobytes())
+        manifest = pd.DataFrame({"path": [f"{i}.jpg" for i in range(len(labels))], "label": labels})
+        manifest = manifest.assign(split=unseen.UNSEEN, row=range(len(labels)), face_size=40.5)
+        small = pd.DataFrame([{"path": "small.jpg", "label": "with_mask", "split": "too_small", "row": -1}])
+        pd.concat([manifest, small]).reindex(columns=unseen.COLUMNS).to_csv(unseen.MANIFEST_PATH, index=False)
+        unseen_eval.main()
+        return {name: json.loads(Path(f"metrics/unseen_{name}.json").read_text()) for name in ("cnn", "mobilenet")}
+
+    return run
+
+
+def test_the_stage_writes_what_follows_from_the_predictions(stage, tmp_path: Path) -> None:
+    labels = ["without_mask", "with_mask", "without_mask", "incorrect", "with_mask", "with_mask"]
+    found = stage(labels)
+    predictions = pd.read_csv(unseen_eval.PREDICTIONS)
+    assert list(predictions) == ["path", "label", "face_size", "cnn", "mobilenet"]
+    assert predictions["label"].tolist() == labels and (predictions["face_size"] == 40.5).all()
+    expected = 1 / (1 + np.exp(4 - 0.06 * 30 * np.arange(6)))
+    assert predictions["cnn"].to_numpy() == pytest.approx(expected, abs=1e-5)
+    again = unseen_metrics(predictions, predictions["cnn"].to_numpy(), 0.5, 0.95)
+    assert found["cnn"] == found["mobilenet"]
+    assert found["cnn"]["accuracy"] == pytest.approx(again["accuracy"])
+    assert found["cnn"]["by_size"]["32_47"]["n"] == 5
+    written = sorted(path.name for path in Path("plots").iterdir())
+    assert written == sorted(
+        ["unseen_errors.png", *(f"unseen_{kind}_{name}.csv" for kind in ("roc", "pr") for name in ("cnn", "mobilenet"))]
+    )
+    paths = [*Path("plots").iterdir(), *Path("metrics").iterdir(), unseen_eval.PREDICTIONS]
+    first = {path: path.read_bytes() for path in paths}
+    assert stage(labels) == found
+    assert {path: path.read_bytes() for path in paths} == first
+
+
+def test_a_set_of_masks_alone_is_judged_too(stage) -> None:
+    found = stage(["with_mask"] * 4)
+    assert found["cnn"]["roc_auc"] is None and found["cnn"]["n"] == 4
+    assert Path("plots/unseen_roc_cnn.csv").read_text() == "fpr,tpr,threshold\n"
