@@ -32,18 +32,6 @@ METRICS = Path("metrics")
 SHOWN = 48
 
 
-def histories() -> dict[str, pd.DataFrame]:
-    """Each model's epochs."""
-    columns = ["epoch", "loss", "val_loss", "val_accuracy"]
-    return {model: inputs.read_csv(f"plots/history_{model}.csv", columns) for model in MODELS}
-
-
-def last_phase(history: pd.DataFrame) -> list[float]:
-    """Validation losses of the training that made the final weights: a phase of its own starts from a lower loss."""
-    last = history[history["phase"] == history["phase"].iloc[-1]] if "phase" in history else history
-    return last["val_loss"].tolist()
-
-
 def test_errors(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """The test pictures that a model gets wrong, the most confident error first."""
     test = predictions[predictions["split"] == "test"]
@@ -66,7 +54,7 @@ def draw_errors(table: pd.DataFrame) -> None:
     sheets.write(sheets.draw(pictures, captions, columns=6, side=190), FIGURES / "test_errors.png")
 
 
-def draw_figures(trained: dict[str, pd.DataFrame], wrong: pd.DataFrame) -> None:
+def draw_figures(wrong: pd.DataFrame) -> None:
     """All files of report/figures/, of which nothing older stays."""
     shutil.rmtree(FIGURES, ignore_errors=True)
     drawings = {
@@ -74,7 +62,7 @@ def draw_figures(trained: dict[str, pd.DataFrame], wrong: pd.DataFrame) -> None:
         "unseen-curves": charts.roc_and_pr("unseen_"),
         "reliability": charts.reliability(),
         "confusion": charts.confusion(),
-        "training": charts.training(trained),
+        "training": charts.training(),
     }
     for name, svg in drawings.items():
         atomic.write_text(FIGURES / f"{name}.svg", svg)
@@ -112,13 +100,11 @@ def main() -> None:
     p = params.load()
     tracking.check()
     inputs.demand(list(inputs.WRITTEN_BY))
-    found, trained = comparison.columns(), histories()
-    losses = {model: last_phase(history) for model, history in trained.items()}
-    comparison.add_verdicts(found, losses, p.report.overfit_loss_rise)
+    found = comparison.collect(p)
     predictions = inputs.read_csv("data/predictions.csv", ["path", "label", "split", *MODELS])
     wrong = test_errors(predictions, p.evaluate.threshold)
 
-    draw_figures(trained, wrong)
+    draw_figures(wrong)
     text = write_text(p, found, predictions, len(wrong))
     atomic.write_text(MARKDOWN, text)
     atomic.write_text(HTML, page.render(text, REPORT))

@@ -34,7 +34,7 @@ SMALL = {
     "unseen.synthetic_scenes": 12,
 }
 TRAINING = ["download", "split", "pretrained", "train_cnn", "train_mobilenet"]
-STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval"]
+STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval", "audit", "report"]
 METRICS = {f"metrics/{kind}{model}.json" for kind in ("", "unseen_") for model in ("cnn", "mobilenet")}
 
 
@@ -90,7 +90,8 @@ def only_experiment(repo: Path) -> str:
 def test_git_holds_what_it_should_and_nothing_else(repo):
     assert git(repo, "status", "--porcelain") == ""
     tracked = set(git(repo, "ls-files").split())
-    assert {"dvc.lock", "metrics/cnn.json", "metrics/split.json", "plots/roc_cnn.csv"} <= tracked
+    assert {"dvc.lock", "metrics/cnn.json", "metrics/split.json", "plots/roc_cnn.csv", "plots/audit.png"} <= tracked
+    assert {"report/report.html", "report/report.md", "report/figures/curves.svg", "data/exclude.txt"} <= tracked
     assert not [path for path in tracked if path.endswith((".zip", ".npy", ".h5", ".db"))]
 
 
@@ -197,7 +198,7 @@ def test_a_second_run_gives_the_same_lock_byte_for_byte(repo):
 
 def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_runs_nothing(repo):
     output = dvc(repo, "exp", "run", "--name", "other-dropout", "-S", "model.dropout=0.1")
-    assert stages_run(output) == ["train_cnn", "train_mobilenet", "evaluate", "unseen_eval"]
+    assert stages_run(output) == ["train_cnn", "train_mobilenet", "evaluate", "unseen_eval", "report"]
     found = rows(repo)
     assert len(found) == 4
     assert found["other-dropout", "cnn"].data.params["model.dropout"] == "0.1"

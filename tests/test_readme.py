@@ -6,16 +6,31 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
+from pipeline import params
+from pipeline.reporting import cells, comparison
 from tools import readme
 
 TEXT = Path("README.md").read_text(encoding="utf-8")
 
 
-def test_the_table_holds_the_figures_of_the_committed_metrics():
-    assert readme.BEGIN in TEXT and readme.END in TEXT
-    assert readme.written(TEXT) == TEXT
+@pytest.mark.parametrize("path", readme.BLOCKS)
+def test_the_tables_hold_the_figures_of_the_committed_metrics(path):
+    text = path.read_text(encoding="utf-8")
+    assert readme.BEGIN in text and readme.END in text
+    assert readme.written(text, readme.BLOCKS[path]()) == text
+
+
+def test_every_line_of_the_readmes_table_is_one_of_the_reports():
+    p = params.load()
+    whole = cells.markdown(comparison.table(comparison.collect(p), confidence=p.evaluate.confidence)).splitlines()
+    lines = [line for line in readme.results().splitlines() if line.startswith("|")]
+    assert len(lines) > 10 and set(lines) <= set(whole)
+    report = Path("report/report.md")
+    if report.is_file():  # from the first full run on
+        assert set(lines) <= set(report.read_text(encoding="utf-8").splitlines())
 
 
 def test_every_make_target_it_names_exists_and_every_target_is_named_in_help():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from pipeline.scoring import calibration, comparison, curves, metrics
+from pipeline.scoring import calibration, comparison, curves, intervals, metrics
 
 
 def drawn(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -124,3 +125,29 @@ def test_mcnemar_in_closed_form():
 def test_rounding_leaves_whole_numbers_and_nesting_alone():
     found = metrics.rounded({"a": {"b": 1 / 3, "n": 1234567}, "p": 1.23456789e-9})
     assert found == {"a": {"b": 0.333333, "n": 1234567}, "p": 1.23457e-9}
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_the_bootstrap_of_a_share_agrees_with_the_binomial_distribution(confidence):
+    y_true, y_prob = np.repeat([0, 1], 200), np.where(np.arange(400) % 10 == 0, 0.0, 1.0)  # recall 0.9
+
+    def recall(true, prob):
+        return {"recall": float(prob[true == 1].mean()), "n": len(true), "balance": float(true.mean())}
+
+    found = intervals.bootstrap(y_true, y_prob, recall, resamples=4000, confidence=confidence)
+    expected = binom(200, 0.9).ppf([(1 - confidence) / 2, (1 + confidence) / 2]) / 200
+    assert [found["recall_low"], found["recall_high"]] == pytest.approx(expected, abs=0.006)
+    assert found["n_low"] == found["n_high"] == 400 and found["balance_low"] == found["balance_high"] == 0.5
+    assert found == intervals.bootstrap(y_true, y_prob, recall, resamples=4000, confidence=confidence)
+
+
+def test_the_bootstrapped_figures_are_those_of_the_metrics_file():
+    generator = np.random.default_rng(2)
+    y_true, y_prob = np.arange(80) % 2, generator.random(80)
+    figures = metrics.no_plain_shares(y_true, y_prob, threshold=0.4)
+    whole = metrics.classification_metrics(y_true, y_prob, threshold=0.4)
+    assert figures == {name: whole[name] for name in figures}
+    found = intervals.bootstrap(
+        y_true, y_prob, lambda t, p: metrics.no_plain_shares(t, p, threshold=0.4), resamples=200
+    )
+    assert all(found[f"{name}_low"] <= value <= found[f"{name}_high"] for name, value in figures.items())

@@ -59,6 +59,7 @@ def main() -> None:
         scratch.dvc("plots", "show", "-q", folder=FOLDER, stdout=subprocess.DEVNULL)
     except subprocess.CalledProcessError as error:
         sys.exit(f"demo: {' '.join(error.cmd[2:])} failed: see the message above")
+    print(f"report:  {FOLDER}/report/report.html")
     print(f"plots:   {FOLDER}/dvc_plots/index.html")
     print(f"files:   {FOLDER}/metrics/ {FOLDER}/plots/ {FOLDER}/models/ {FOLDER}/data/predictions.csv")
     print(f"MLflow:  .venv/bin/mlflow ui --backend-store-uri sqlite:///{FOLDER}/mlflow.db")

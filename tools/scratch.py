@@ -26,10 +26,10 @@ def working_files() -> list[str]:
 def copy_tree(target: Path) -> None:
     """Copy the working tree to `target`, which becomes a DVC repository of its own.
 
-    What the last real run left is not copied: dvc.lock, metrics and plots are of other parameters.
+    What the last real run left is not copied: dvc.lock, metrics, plots and report are of other parameters.
     """
     for path in working_files():
-        if path == "dvc.lock" or path.startswith(("metrics/", "plots/", "docs/")):
+        if path == "dvc.lock" or path.startswith(("metrics/", "plots/", "report/")):
             continue
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from pipeline.data.packing import LABELS
-from pipeline.reporting.inputs import MODELS, read_csv
+from pipeline.reporting.inputs import MODELS, histories, read_csv
 
 INK = "#1f2328"
 COLOURS = {"cnn": "#d1600a", "mobilenet": "#2f7fd6"}  # told apart by the colour-blind, and readable on white and black
@@ -67,7 +67,7 @@ def roc_and_pr(prefix: str = "") -> str:
             line(left, read_csv(PLOTS / f"{prefix}roc_{model}.csv", ["fpr", "tpr"]), "fpr", "tpr", model)
             curve = read_csv(PLOTS / f"{prefix}pr_{model}.csv", ["recall", "precision"])
             line(right, curve, "recall", "precision", model)
-        corner = left.inset_axes([0.3, 0.3, 0.65, 0.5], xlim=(0, 0.1), ylim=(0.9, 1.002))
+        corner = left.inset_axes((0.3, 0.3, 0.65, 0.5), xlim=(0, 0.1), ylim=(0.9, 1.002))
         for drawn in left.get_lines():
             corner.plot(*drawn.get_data(), color=drawn.get_color(), linestyle=drawn.get_linestyle())
         corner.set_title("upper left corner", size=8)
@@ -119,11 +119,11 @@ def confusion() -> str:
     return draw("confusion", 2, paint)
 
 
-def training(histories: Mapping[str, pd.DataFrame]) -> str:
+def training() -> str:
     """Training and validation loss, and validation accuracy, over the epochs of both trainings."""
 
     def paint(left: Axes, right: Axes) -> None:
-        for model, table in histories.items():
+        for model, table in histories().items():
             line(left, table, "epoch", "val_loss", model)
             left.plot(table["epoch"], table["loss"], color=COLOURS[model], linewidth=0.8, alpha=0.6, linestyle=":")
             line(right, table, "epoch", "val_accuracy", model)

@@ -6,17 +6,18 @@ bootstrap's where the metrics file holds it, and a figure nobody knows is a dash
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import params
 from pipeline.reporting import inputs, verdicts
+from pipeline.reporting.cells import UNKNOWN, share
 from pipeline.reporting.inputs import MODELS
 from pipeline.reporting.original import PUBLISHED
 from pipeline.scoring.metrics import wilson
 from pipeline.tracking import flatten
 
-UNKNOWN = "–"
 GROUPED, RANDOM, ORIGINAL = "grouped", "random split", "original"
 Figures = dict[str, float | int | str | None]  # of one model in one column, keys as in the metrics files: test.accuracy
 
@@ -116,16 +117,16 @@ def columns(
     return found
 
 
-def add_verdicts(
-    found: Mapping[tuple[str, str], Figures], histories: Mapping[str, list[float]], loss_rise: float
-) -> None:
-    """Answer the two rows in words, of the grouped split; `histories` are each model's validation losses."""
+def collect(p: params.Params) -> dict[tuple[str, str], Figures]:
+    """All figures of ours with the two answers in words, which are given for the grouped split."""
+    found, histories = columns(), inputs.histories()
     for model in MODELS:
         own, other = found[model, GROUPED], found[next(one for one in MODELS if one != model), GROUPED]
-        if own:
-            own["overfitting"] = verdicts.overfitting(own, histories[model], loss_rise)
+        losses = verdicts.last_phase(histories[model])
+        own["overfitting"] = verdicts.overfitting(own, losses, p.report.overfit_loss_rise)
         if "xai.face_gain" in own and "xai.face_gain" in other:
             own["insight"] = verdicts.insight(own, other)
+    return found
 
 
 def cell(row: Row, figures: Figures, confidence: float) -> str:
@@ -148,12 +149,6 @@ def cell(row: Row, figures: Figures, confidence: float) -> str:
     return f"{shown(number)}{unit} ({shown(float(low))}–{shown(float(high))})"
 
 
-def share(value: float) -> str:
-    """0.9954 as 99.5; two decimals where rounding to one would call a share whole that is not."""
-    one = f"{100 * value:.1f}"
-    return f"{100 * value:.2f}" if one == "100.0" and value < 1 else one
-
-
 def table(
     found: Mapping[tuple[str, str], Figures], *, brief: bool = False, confidence: float = 0.95
 ) -> list[list[str]]:
@@ -171,13 +166,6 @@ def table(
         ]
         lines.append([row.title, *cells])
     return lines
-
-
-def markdown(lines: Iterable[list[str]]) -> str:
-    """Lines of cells as a Markdown table, the first being its heading."""
-    head, *rest = list(lines)
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rest))
 
 
 def disagreement(versus: Mapping[str, float], split: str = "grouped") -> str:

@@ -70,6 +70,12 @@ def read_csv(path: str | Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
+def histories() -> dict[str, pd.DataFrame]:
+    """Each model's epochs, from plots/history_MODEL.csv."""
+    columns = ["epoch", "loss", "val_loss", "val_accuracy"]
+    return {model: read_csv(f"plots/history_{model}.csv", columns) for model in MODELS}
+
+
 def damaged(path: str | Path, why: object) -> UserError:
     stage = WRITTEN_BY.get(str(path))
     remedy = f"run `dvc repro --force --single-item {stage}`" if stage else f"restore it with `git checkout {path}`"

@@ -5,23 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.reporting import comparison, original, verdicts
-from pipeline.reporting.comparison import GROUPED, UNKNOWN, Figures, markdown
+from pipeline.reporting.cells import UNKNOWN, by_size, interval, markdown
+from pipeline.reporting.comparison import GROUPED, Figures
 from pipeline.reporting.inputs import MODELS
 from pipeline.tracking.figures import flatten, text
 
 Found = Mapping[tuple[str, str], Figures]
-
-
-def interval(figures: Mapping, key: str) -> str:
-    """A share and its interval: 97.7 % (96.4–98.6); a dash where there is none."""
-    value, low, high = (figures.get(name) for name in (key, f"{key}_low", f"{key}_high"))
-    if value is None:
-        return UNKNOWN
-    if low is None or high is None:
-        return f"{comparison.share(float(value))} %"
-    return " ".join(
-        (comparison.share(float(value)), f"% ({comparison.share(float(low))}–{comparison.share(float(high))})")
-    )
 
 
 def each(found: Found, key: str) -> str:
@@ -91,14 +80,8 @@ def tested(n_errors: int) -> str:
     )  # fmt: skip
 
 
-def unseen(found: Found, by_size: Mapping[str, Mapping], provenance: Mapping) -> str:
+def unseen(found: Found, sizes: Mapping[str, Mapping], provenance: Mapping) -> str:
     """Figures on the foreign set by face size, and what the original's figure under the same name is."""
-    head = ["shorter side of the face", "faces", *MODELS.values()]
-    lines = [head]
-    for size in by_size["cnn"]:
-        cells = [interval(by_size[model][size], "accuracy") for model in MODELS]
-        lines.append([size.replace("_up", " px and more").replace("_", " to ") + ("" if "up" in size else " px"),
-                      f"{by_size['cnn'][size]['n']:,}", *cells])  # fmt: skip
     confidences = "; ".join(
         f"{MODELS[model]} {interval(found[model, GROUPED], 'unseen.mean_confidence_with_mask')} on masked faces and"
         f" {interval(found[model, GROUPED], 'unseen.mean_confidence_without_mask')} on bare ones"
@@ -108,7 +91,7 @@ def unseen(found: Found, by_size: Mapping[str, Mapping], provenance: Mapping) ->
         (
             "## On pictures from another source",
             "Faces cut out of a detection data set by their annotations. Nothing was tuned or chosen on them.",
-            markdown(lines),
+            markdown(by_size(sizes)),
             "The original calls 87.06 % its CNN's accuracy on unseen data. It is the mean confidence of the class that"
             " was called over four web pictures, one of which is called wrong, so it says how sure the model is,"
             f" not how often it is right. The same quantity here: {confidences}. The accuracy is in the table above.",

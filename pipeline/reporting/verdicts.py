@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 RULES = (
     "**Overfitting observed?** looks for two signs: train accuracy above the upper end of the test accuracy's interval,"
     " and a validation loss that ended more than {loss_rise} above its minimum. Both: yes. One: signs of it. None:"
@@ -23,6 +25,12 @@ RULES = (
     " the picture; chance gives 1. A model looks at the face, or its lower half, when the gain's whole interval is"
     " above 1. It looks more sharply than the other when the two intervals for the lower half do not meet."
 )
+
+
+def last_phase(history: pd.DataFrame) -> list[float]:
+    """Validation losses of the training that made the final weights: a phase of its own starts from a lower loss."""
+    last = history[history["phase"] == history["phase"].iloc[-1]] if "phase" in history else history
+    return last["val_loss"].tolist()
 
 
 def loss_rise(val_losses: Sequence[float]) -> float:

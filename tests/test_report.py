@@ -1,0 +1,323 @@
+"""The report on made-up results: every row, one page that needs nothing, the same bytes twice, rules as stated."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline import params, report
+from pipeline.errors import UserError
+from pipeline.reporting import cells, comparison, inputs, label_cost, original, page, verdicts
+from pipeline.reporting.comparison import GROUPED, ORIGINAL, RANDOM
+from pipeline.reporting.inputs import MODELS
+from tests import report_inputs
+
+PARAMS = Path("params.yaml").absolute()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with all inputs and the report that was written from them."""
+    folder = tmp_path_factory.mktemp("report")
+    report_inputs.fabricate(folder)
+    shutil.copyfile(PARAMS, folder / "params.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(report.tracking, "log_stage", lambda *_, **__: None)
+        patch.setattr(report.tracking, "check", lambda: None)
+        report.main()
+    return folder
+
+
+@pytest.fixture
+def there(made, tmp_path, monkeypatch) -> Path:
+    """A copy of that folder to change, the working directory in it."""
+    folder = tmp_path / "copy"
+    shutil.copytree(made, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(report.tracking, "log_stage", lambda *_, **__: None)
+    monkeypatch.setattr(report.tracking, "check", lambda: None)
+    return folder
+
+
+class Page(HTMLParser):
+    """Everything in a page that could be fetched, its text, and whether its tags are closed."""
+
+    VOID = ("meta", "img", "br", "hr", "link", "input", "use", "path")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.fetched += [
+            v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset", "data", "poster") and tag != "a"
+        ]
+        self.fetched += re.findall(r"url\(([^)]*)\)", found.get("style") or "")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_both_files_hold_every_row_and_every_section(made):
+    markdown = (made / "report/report.md").read_text()
+    text = " ".join(Page((made / "report/report.html").read_text()).words).replace("\u00a0", " ")
+    for row in comparison.ROWS:
+        if row.key.startswith("replay"):
+            assert row.title not in markdown
+            continue
+        assert f"| {row.title} |" in markdown
+        assert row.title.strip("*") in text
+    for title in re.findall(r"^##+ (.*)$", markdown, re.MULTILINE):
+        assert title in text
+    assert "McNemar's exact p" in text and "0" * 64 in text and "cnn.weight_decay" in text
+    assert "87.06 %" in text and "mean confidence" in text
+
+
+def test_the_page_is_one_file_that_needs_no_network(made):
+    text = (made / "report/report.html").read_text()
+    found = Page(text)
+    assert found.open == [] and "script" not in found.tags and "link" not in found.tags and "iframe" not in found.tags
+    assert found.fetched and all(one.startswith(("data:image/", "#")) for one in found.fetched)
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    assert len(found.ids) == len(set(found.ids)), "two figures share an id"
+    pointed = {one[1:] for one in found.fetched if one.startswith("#")} | set(re.findall(r"url\(#([^)]+)\)", text))
+    assert pointed <= set(found.ids)
+    assert found.tags.count("figure") == len(re.findall(r"^!\[", (made / "report/report.md").read_text(), re.MULTILINE))
+    assert "prefers-color-scheme: dark" in text and "@media print" in text and "width=device-width" in text
+    assert len(text) < 4e6
+
+
+def test_every_picture_of_the_markdown_is_there(made):
+    names = re.findall(r"^!\[[^\]]*\]\(([^)]+)\)$", (made / "report/report.md").read_text(), re.MULTILINE)
+    assert len(names) >= 12
+    assert [name for name in names if not (made / "report" / name).is_file()] == []
+
+
+def test_written_again_it_is_the_same_bytes_and_nothing_older_stays(there):
+    before = {path.name: path.read_bytes() for path in sorted(Path("report").rglob("*")) if path.is_file()}
+    Path("report/figures/old.svg").write_text("")
+    report.main()
+    after = {path.name: path.read_bytes() for path in sorted(Path("report").rglob("*")) if path.is_file()}
+    assert after == before
+
+
+def test_no_time_path_or_version_is_in_it(made):
+    for path in (made / "report").rglob("*"):
+        if path.suffix in (".md", ".html", ".svg"):
+            text = path.read_text()
+            assert str(made) not in text and "Matplotlib v" not in text and "<dc:date>" not in text
+
+
+@pytest.mark.parametrize("path", sorted(inputs.WRITTEN_BY))
+def test_a_missing_input_names_the_stage_to_run(there, path):
+    shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
+    with pytest.raises(UserError, match=re.escape(f"{path} is missing: run `dvc repro {inputs.WRITTEN_BY[path]}`")):
+        report.main()
+
+
+def test_the_stages_that_it_names_are_those_of_the_graph_and_all_inputs_are_declared():
+    stages = yaml.safe_load((PARAMS.parent / "dvc.yaml").read_text())["stages"]
+    declared = {dep for dep in stages["report"]["deps"] if not dep.endswith(".py")}
+    assert declared == set(inputs.WRITTEN_BY) | {inputs.RANDOM_SPLIT.as_posix()}
+    for path, stage in inputs.WRITTEN_BY.items():
+        if stage not in stages:
+            continue
+        entries = [one for kind in ("outs", "metrics", "plots") for one in stages[stage].get(kind, ())]
+        assert path in {one if isinstance(one, str) else next(iter(one)) for one in entries}
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("metrics/cnn.json", "{"),
+        ("metrics/cnn.json", "[]"),
+        ("plots/roc_cnn.csv", "a,b\n1,2\n"),
+        ("data/predictions.csv", ""),
+    ],
+)
+def test_a_damaged_input_is_one_line_that_names_it(there, path, content):
+    Path(path).write_text(content)
+    with pytest.raises(UserError, match=rf"{path} is damaged .*dvc repro --force --single-item evaluate") as caught:
+        report.main()
+    assert "\n" not in str(caught.value)
+
+
+# ---- the table ----
+
+
+def test_cells_are_closed_cases():
+    row = comparison.Row("", "test.accuracy")
+    interval = {"test.accuracy": 0.5, "test.accuracy_low": 0.25, "test.accuracy_high": 0.755}
+    assert comparison.cell(row, dict(interval), 0.95) == "50.0 % (25.0–75.5)"
+    assert comparison.cell(comparison.Row("", "a", of="n"), {"a": 0.5, "n": 10}, 0.95) == "50.0 % (23.7–76.3)"
+    assert comparison.cell(comparison.Row("", "a"), {"a": None}, 0.95) == "–"
+    assert comparison.cell(comparison.Row("", "a", "count"), {"a": 1140}, 0.95) == "1,140"
+    assert comparison.cell(comparison.Row("", "a", "number"), {"a": 0.99951, "a_low": 0.9981, "a_high": 1.0}, 0.95) == (
+        "0.9995 (0.9981–1.0000)"
+    )
+    assert comparison.cell(comparison.Row("", "a", "small"), {"a": 1.904}, 0.95) == "1.90"
+    assert [cells.share(value) for value in (1.0, 0.9996, 0.9994, 0.0)] == ["100.0", "99.96", "99.9", "0.0"]
+
+
+def test_the_counts_behind_intervals_follow_from_errors_and_split(tmp_path):
+    report_inputs.fabricate(tmp_path)
+    found = json.loads((tmp_path / "metrics/cnn.json").read_text())
+    wrong = (found["test"]["false_positives"], found["test"]["false_negatives"])
+    figures = comparison.model_figures(
+        tmp_path / "metrics", "cnn", json.loads((tmp_path / "metrics/split.json").read_text())
+    )
+    assert figures["train.n"] == 100 and figures["test.n_with_mask"] == 30
+    assert figures["test.called_with_mask"] == 30 - wrong[1] + wrong[0]
+    assert found["test"]["precision_with_mask"] == pytest.approx((30 - wrong[1]) / figures["test.called_with_mask"])
+    assert found["test"]["precision_without_mask"] == pytest.approx(
+        (30 - wrong[0]) / figures["test.called_without_mask"]
+    )
+
+
+def test_the_random_splits_figures_of_other_pictures_are_not_shown(there):
+    Path("metrics/data.json").write_text('{"source": "synthetic", "sha256": "1"}')
+    found = comparison.columns()
+    assert all(not found[model, RANDOM] for model in MODELS)
+    line = next(line for line in comparison.table(found) if line[0] == "**test accuracy**")
+    assert line[2] == line[5] == "–" and line[3] != "–"
+
+
+def test_the_webcams_rows_come_with_its_figures(there):
+    assert "webcam" not in Path("report/report.md").read_text()
+    for model in MODELS:
+        figures = {"mean_confidence_with_mask": 0.97, "mean_confidence_without_mask": 0.95}
+        Path(f"metrics/replay_{model}.json").write_text(json.dumps(figures))
+    report.main()
+    assert (
+        "| webcam confidence, with mask | 93 % | – | 97.0 % | 99 % | – | 97.0 % |"
+        in Path("report/report.md").read_text()
+    )
+
+
+def test_the_brief_lines_are_lines_of_the_whole_table(there):
+    found = comparison.collect(params.load())
+    whole, brief = (comparison.table(found, brief=brief) for brief in (False, True))
+    assert 5 < len(brief) < len(whole) and all(line in whole for line in brief)
+    assert whole[0][1:4] == [f"CNN, {ORIGINAL}", f"CNN, {RANDOM}", f"CNN, **{GROUPED}**"]
+
+
+def test_the_originals_figures_are_of_rows_that_exist_and_fit_its_own_counts():
+    keys = {row.key for row in comparison.ROWS}
+    assert all(set(published) <= keys for published in original.PUBLISHED.values())
+    cnn = original.PUBLISHED["cnn"]
+    right = 1511 - int(cnn["test.false_positives"]) - int(cnn["test.false_negatives"])
+    assert f"{100 * right / 1511:.1f} %" == cnn["test.accuracy"]
+    recalls = [float(cnn[f"test.recall_{label}"].removesuffix(" %")) for label in ("with_mask", "without_mask")]
+    assert recalls == pytest.approx([100 * (745 - 27) / 745, 100 * (766 - 41) / 766], abs=0.06)
+
+
+# ---- the rules ----
+
+
+@pytest.mark.parametrize(
+    ("train", "high", "losses", "verdict"),
+    [
+        (0.99, 0.98, [0.5, 0.1, 0.2], "yes"),
+        (0.99, 0.98, [0.5, 0.1, 0.105], "signs of it"),
+        (0.97, 0.98, [0.5, 0.1, 0.2], "signs of it"),
+        (0.97, 0.98, [0.5, 0.2, 0.1], "no"),
+        (0.98, 0.98, [0.1, 0.11], "no"),
+    ],
+)
+def test_overfitting_by_the_stated_rule(train, high, losses, verdict):
+    said = verdicts.overfitting({"train.accuracy": train, "test.accuracy_high": high}, losses, limit=0.1 + 1e-9)
+    assert said.startswith(f"{verdict} (")
+
+
+def test_only_the_last_phase_of_a_training_counts():
+    history = pd.DataFrame({"val_loss": [0.01, 0.5, 0.2, 0.1], "phase": ["head", "head", "fine-tune", "fine-tune"]})
+    assert verdicts.last_phase(history) == [0.2, 0.1]
+    assert verdicts.last_phase(history.drop(columns="phase")) == [0.01, 0.5, 0.2, 0.1]
+
+
+def gains(face: tuple[float, float], lower: tuple[float, float]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for key, (low, high) in (("xai.face_gain", face), ("xai.lower_face_gain", lower)):
+        found |= {key: (low + high) / 2, f"{key}_low": low, f"{key}_high": high}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "told", "against"),
+    [
+        ((1.5, 1.7), (1.1, 1.4), "above chance", "sharper than"),
+        ((0.9, 1.05), (1.1, 1.4), "not told from chance", "less sharp than"),
+        ((0.5, 0.9), (0.6, 1.4), "below chance", "not told from"),
+        ((1.2, 1.5), (1.1, 1.2), "above chance", "not told from"),
+    ],
+)
+def test_insight_by_the_stated_rule(own, other, told, against):
+    said = verdicts.insight(gains((1.1, 1.3), own), gains((1.1, 1.3), other))
+    assert said == f"face 1.20 (above chance), lower half {sum(own) / 2:.2f} ({told}); {against} the other model"
+
+
+def test_without_intervals_nothing_is_claimed():
+    said = verdicts.insight({"xai.face_gain": 1.5, "xai.lower_face_gain": 2.0}, gains((1, 2), (1, 2)))
+    assert said == "face 1.50 (no interval), lower half 2.00 (no interval)"
+
+
+# ---- what suspected labels cost ----
+
+
+def test_the_cost_of_suspected_labels_is_counted_on_test_pictures_alone():
+    predictions = pd.DataFrame(
+        {"path": list("abcdef"), "label": ["with_mask"] * 3 + ["without_mask"] * 3,
+         "split": ["train"] + ["test"] * 5, "cnn": [0.1, 0.9, 0.1, 0.2, 0.9, 0.1]}
+    )  # fmt: skip
+    found = label_cost.cost(predictions, ["a", "c", "f"], ["cnn"], 0.5, 0.95)["cnn"]
+    assert (found["n"], found["accuracy"], found["suspected"], found["suspected_wrong"]) == (5, 0.6, 2, 1)
+    assert (found["clean_n"], found["clean_accuracy"]) == (3, pytest.approx(2 / 3))
+    assert found["accuracy_low"] < 0.6 < found["accuracy_high"]
+
+
+# ---- the page ----
+
+
+def test_html_in_the_text_stays_text(tmp_path):
+    html = page.render(
+        "# A <script>\n\n<img src=http://x>\n\n| a | b |\n|---|---:|\n| 1 % (0.5–2.0) | `<b>` |\n", tmp_path
+    )
+    found = Page(html)
+    assert "script" not in found.tags and "img" not in found.tags and "b" not in found.tags
+    assert '<span class="whole">(0.5–2.0)</span>' in html and "style=" not in html.split("</style>")[1]
+
+
+def test_a_wide_picture_is_made_narrower(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((10, 3000, 4), np.uint8)).save(tmp_path / "wide.png")
+    html = page.render("# A\n\n![what](wide.png)\n", tmp_path)
+    assert html.count("data:image/jpeg;base64,") == 1 and "<figcaption>what</figcaption>" in html
