@@ -45,8 +45,7 @@ def head() -> str | None:
 def opened(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
     """A client and the current experiment's parent run, found or made, with every other process of ours kept out.
 
-    `adopt`: where the current parameters have no run of their own, take the latest with the same parameters: after
-    `dvc exp run`, its name is gone from the environment but its results stand in the workspace.
+    `adopt` as in `current`.
     """
     import logging
 
@@ -56,7 +55,7 @@ def opened(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
     for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):  # migrations and retries; we say it in one line
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
-    tags, uri = identity(), tracking_uri()
+    uri = tracking_uri()
     db = database(uri)
     beside = db or root() / "mlflow.db"
     beside.parent.mkdir(parents=True, exist_ok=True)
@@ -64,12 +63,24 @@ def opened(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
     with FileLock(f"{beside}.lock", timeout=LOCK_SECONDS):
         client = mlflow.MlflowClient(uri)
         experiment_id = experiment(client, db)
-        found = search(client, experiment_id, {"kind": "experiment", **tags})
-        if not found and adopt and not os.environ.get("DVC_EXP_NAME"):
-            found = search(client, experiment_id, {"kind": "experiment", "params.digest": tags["params.digest"]})
-        parent = found[0] if found else create(client, experiment_id, tags["dvc.experiment"], {"kind": "experiment"})
+        parent = current(client, experiment_id, adopt)
+        if parent is None:
+            parent = create(client, experiment_id, identity()["dvc.experiment"], {"kind": "experiment"})
         yield client, parent
         client.set_terminated(parent.info.run_id)
+
+
+def current(client: MlflowClient, experiment_id: str, adopt: bool = False) -> Run | None:
+    """The parent run of the current experiment, None where there is none.
+
+    `adopt`: where the current parameters have no run of their own, take the latest with the same parameters: after
+    `dvc exp run`, its name is gone from the environment but its results stand in the workspace.
+    """
+    tags = identity()
+    found = search(client, experiment_id, {"kind": "experiment", **tags})
+    if not found and adopt and not os.environ.get("DVC_EXP_NAME"):
+        found = search(client, experiment_id, {"kind": "experiment", "params.digest": tags["params.digest"]})
+    return found[0] if found else None
 
 
 def experiment(client: MlflowClient, db: Path | None) -> str:
