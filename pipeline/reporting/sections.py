@@ -54,8 +54,8 @@ def compared(found: Found, split: Mapping, confidence: float, loss_rise: float) 
         (
             "## The comparison",
             "*Original* is what the pair of notebooks that this project rebuilds publishes. *Random split* is how they"
-            " split: near-twins of training pictures are in the test set (its column is empty in a report on other pictures"
-            " than those it was run on). *Grouped* keeps near-duplicates together:"
+            " split: near-twins of training pictures are in the test set (its column is empty in a report on other"
+            " pictures than those it was run on). *Grouped* keeps near-duplicates together:"
             f" {split['cross_split_duplicates']} pictures of validation and test have a near-twin in another part. The"
             " grouped figures are the ones to believe.",
             markdown(comparison.table(found, confidence=confidence)),
