@@ -19,7 +19,7 @@ from pipeline import atomic, errors, params, tracking
 from pipeline.data import packing, unseen
 from pipeline.models import saving
 from pipeline.models.predicting import MODELS, predict
-from pipeline.scoring import curves, error_sheet
+from pipeline.scoring import curves, error_sheet, sheets
 from pipeline.scoring.metrics import rounded
 from pipeline.scoring.unseen import unseen_metrics
 
@@ -67,8 +67,7 @@ def main() -> None:
         results[name] = rounded(unseen_metrics(table, table[name].to_numpy(), p.threshold, p.confidence))
         plots[name] = write_curves(table, name)
         atomic.write_json(Path("metrics") / f"unseen_{name}.json", results[name])
-    with atomic.replacing(SHEET) as aside:
-        error_sheet.draw(table, images, TITLES, p.threshold).save(aside, optimize=True)
+    sheets.write(error_sheet.draw(table, images, TITLES, p.threshold), SHEET)
 
     for name in MODELS:
         tracking.log_model_metrics(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from pipeline.data.packing import LABELS
+from pipeline.scoring import sheets
 
-COLUMNS, ROWS = 6, 2  # of tiles, for each model
-TILE, CAPTION, GAP, HEADING = 144, 52, 12, 40  # pixels
+SHOWN = 12  # of each model
 WORDS = {"with_mask": "masked", "without_mask": "bare"}
-BLACK, RED = (0, 0, 0), (170, 0, 0)
 
 
 def worst(table: pd.DataFrame, model: str, threshold: float) -> pd.DataFrame:
@@ -32,27 +31,22 @@ def draw(table: pd.DataFrame, images: np.ndarray, titles: dict[str, str], thresh
 
     A caption has what the face is, what it was called and how surely, and the face's size in the source.
     """
-    block = HEADING + ROWS * (TILE + CAPTION + GAP)
-    sheet = Image.new("RGB", (GAP + COLUMNS * (TILE + GAP), len(titles) * block + GAP), "white")
-    pen = ImageDraw.Draw(sheet)
-    bold, plain = ImageFont.load_default(18), ImageFont.load_default(14)
     judged = int(table["label"].isin(LABELS).sum())
-    for place, (model, title) in enumerate(titles.items()):
+    blocks = []
+    for model, title in titles.items():
         errors = worst(table, model, threshold)
-        top = place * block
-        shown = min(len(errors), COLUMNS * ROWS)
-        which = f", the {shown} surest first" if len(errors) > shown else ", the surest first" if shown > 1 else ""
-        pen.text((GAP, top + GAP), f"{title}: {len(errors)} errors on {judged} faces{which}", BLACK, bold)
-        for number, error in enumerate(errors.head(shown).itertuples()):
-            x = GAP + number % COLUMNS * (TILE + GAP)
-            y = top + HEADING + number // COLUMNS * (TILE + CAPTION + GAP)
-            face = Image.fromarray(images[error.row]).resize((TILE, TILE), Image.Resampling.BICUBIC)
-            sheet.paste(face, (x, y))
-            called = WORDS[LABELS[int(error.called_masked)]]
-            size = "" if np.isnan(error.face_size) else f", {error.face_size:.0f} px"
-            pen.text((x, y + TILE + 4), f"is {WORDS[error.label]}{size}", BLACK, plain)
-            pen.text((x, y + TILE + 24), f"called {called} {percent(error.sure)}", RED, plain)
-    return sheet
+        shown = errors.head(SHOWN)
+        which = f", the {SHOWN} surest first" if len(errors) > SHOWN else ", the surest first" if len(shown) > 1 else ""
+        captions = [
+            (
+                f"is {WORDS[one.label]}" + ("" if np.isnan(one.face_size) else f", {one.face_size:.0f} px"),
+                f"called {WORDS[LABELS[int(one.called_masked)]]} {percent(one.sure)}",
+            )
+            for one in shown.itertuples()
+        ]
+        heading = f"{title}: {len(errors)} errors on {judged} faces{which}"
+        blocks.append(sheets.draw([images[row] for row in shown["row"]], captions, columns=6, heading=heading))
+    return sheets.stacked(blocks)
 
 
 def percent(share: float) -> str:

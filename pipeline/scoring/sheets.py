@@ -13,31 +13,51 @@ from pipeline import atomic
 INK, PAPER, WARNING = (31, 35, 40), (255, 255, 255), (179, 0, 27)
 TEXT = 13  # pixels
 GAP = 10
+HEADING = 18  # pixels
 
 
 def draw(
-    pictures: Sequence[np.ndarray], captions: Sequence[Sequence[str]], *, columns: int = 8, side: int = 144
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[Sequence[str]],
+    *,
+    columns: int = 8,
+    side: int = 144,
+    heading: str = "",
 ) -> Image.Image:
     """The (h, w, 3) uint8 pictures, `columns` in a row, each `side` pixels square above its lines of caption.
 
-    The last line of a caption is red. Without pictures the sheet says that there are none.
+    The last line of a caption is red. A `heading` stands above all. Without pictures the sheet says that there are
+    none.
     """
     font = ImageFont.load_default(TEXT)
+    top_edge = GAP + (HEADING + GAP if heading else 0)
     lines = max((len(caption) for caption in captions), default=1)
     cell_width, cell_height = side + GAP, side + GAP + lines * (TEXT + 4)
     rows = -(-len(pictures) // columns) or 1
     width = min(columns, max(len(pictures), 3)) * cell_width + GAP
-    sheet = Image.new("RGB", (width, rows * cell_height + GAP), PAPER)
+    sheet = Image.new("RGB", (width, top_edge + rows * cell_height), PAPER)
     pen = ImageDraw.Draw(sheet)
     if not pictures:
-        pen.text((GAP, GAP), "No picture to show.", INK, font)
+        pen.text((GAP, top_edge), "No picture to show.", INK, font)
+    if heading:
+        pen.text((GAP, GAP), heading, INK, ImageFont.load_default(HEADING))
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left, top = GAP + i % columns * cell_width, GAP + i // columns * cell_height
+        left, top = GAP + i % columns * cell_width, top_edge + i // columns * cell_height
         sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), (left, top))
         for k, words in enumerate(caption):
             colour = WARNING if k == len(caption) - 1 else INK
             pen.text((left, top + side + 2 + k * (TEXT + 4)), shortened(words, font, side), colour, font)
     return sheet
+
+
+def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Sheets one below the other."""
+    whole = Image.new("RGB", (max(one.width for one in sheets), sum(one.height for one in sheets)), PAPER)
+    top = 0
+    for one in sheets:
+        whole.paste(one, (0, top))
+        top += one.height
+    return whole
 
 
 def shortened(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
