@@ -132,6 +132,15 @@ class Unseen(Section):
         return self
 
 
+class Xai(Section):
+    pictures: Annotated[int, Field(ge=4)]
+    baseline: Literal["black_white", "black", "white", "blurred", "mean"]
+    completeness: Fraction
+    max_steps: Annotated[int, Field(ge=8)]
+    faithfulness_steps: Annotated[int, Field(ge=1, le=256)]
+    randomization_pictures: Count
+
+
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     image_size: Annotated[int, Field(ge=32, le=512)]
@@ -143,6 +152,7 @@ class Params(Section):
     mobilenet: MobileNet
     evaluate: Evaluate
     unseen: Unseen
+    xai: Xai
     audit: Audit
     report: Report
 

@@ -146,10 +146,12 @@ def fabricate_unseen(folder: Path, generator: np.random.Generator) -> None:
 
 def fabricate_xai(folder: Path, generator: np.random.Generator) -> None:
     for model, gain in (("cnn", 1.3), ("mobilenet", 1.9)):
-        found = {"n": 200, "n_face": 180, "completeness_error_max": 0.0098, "completeness_error_median": 0.003}
+        found: dict = {"n": 200, "n_face": 180, "completeness_error_max": 0.0098, "completeness_error_median": 0.003}
         for key, value in {"face_gain": gain, "lower_face_gain": 1.2 * gain, "insertion_auc": 0.8, "deletion_auc": 0.3,
                            "randomization_spearman": 0.05}.items():  # fmt: skip
             found |= {key: value, f"{key}_low": value - 0.04, f"{key}_high": value + 0.04}
+        sign = 1 if model == "mobilenet" else -1
+        found["versus"] = {"lower_face_gain_low": sign * 0.7 - 0.1, "lower_face_gain_high": sign * 0.7 + 0.1}
         write_json(
             folder / f"metrics/xai_{model}.json", found | {"insertion_auc_random": 0.6, "deletion_auc_random": 0.6}
         )

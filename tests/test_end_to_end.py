@@ -32,10 +32,14 @@ SMALL = {
     "mobilenet.fine_tune_epochs": 1,
     "unseen.source": "synthetic",
     "unseen.synthetic_scenes": 12,
+    "xai.pictures": 8,
+    "xai.max_steps": 8,
+    "xai.faithfulness_steps": 4,
+    "xai.randomization_pictures": 2,
 }
 TRAINING = ["download", "split", "pretrained", "train_cnn", "train_mobilenet"]
-STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval", "audit", "report"]
-METRICS = {f"metrics/{kind}{model}.json" for kind in ("", "unseen_") for model in ("cnn", "mobilenet")}
+STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval", "xai", "audit", "report"]
+METRICS = {f"metrics/{kind}{model}.json" for kind in ("", "unseen_", "xai_") for model in ("cnn", "mobilenet")}
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -198,7 +202,7 @@ def test_a_second_run_gives_the_same_lock_byte_for_byte(repo):
 
 def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_runs_nothing(repo):
     output = dvc(repo, "exp", "run", "--name", "other-dropout", "-S", "model.dropout=0.1")
-    assert stages_run(output) == ["train_cnn", "train_mobilenet", "evaluate", "unseen_eval", "report"]
+    assert stages_run(output) == ["train_cnn", "train_mobilenet", "evaluate", "unseen_eval", "xai", "report"]
     found = rows(repo)
     assert len(found) == 4
     assert found["other-dropout", "cnn"].data.params["model.dropout"] == "0.1"

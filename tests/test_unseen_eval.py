@@ -16,7 +16,7 @@ from pipeline import tracking, unseen_eval
 from pipeline.data import packing, unseen
 from pipeline.data.annotation_files import CALLED
 from pipeline.models import saving
-from pipeline.scoring import curves, error_sheet
+from pipeline.scoring import curves, error_sheet, sheets
 from pipeline.scoring.metrics import wilson
 from pipeline.scoring.unseen import unseen_metrics
 
@@ -129,12 +129,12 @@ def test_the_sheet_shows_each_error_where_it_belongs() -> None:
     table = table_of(("a", "with_mask", 0.9), ("b", "with_mask", 0.1), ("c", "without_mask", 0.95))
     table["mobilenet"] = [0.9, 0.9, 0.1]
     sheet = np.asarray(error_sheet.draw(table, images, {"cnn": "CNN", "mobilenet": "MobileNetV2"}, 0.5))
-    step = error_sheet.TILE + error_sheet.GAP
-    middle = (error_sheet.HEADING + error_sheet.TILE // 2, error_sheet.GAP + error_sheet.TILE // 2)
-    assert sheet[middle].tolist() == [0, 0, 200]
-    assert sheet[middle[0], middle[1] + step].tolist() == [200, 0, 0]
-    assert sheet[middle[0], middle[1] + 2 * step].tolist() == [255, 255, 255]
-    assert (sheet[middle[0] + sheet.shape[0] // 2, middle[1]] == 255).all()  # MobileNetV2 has no errors
+    one = sheets.draw([images[2], images[1]], [("", "")] * 2, columns=6, heading="CNN")
+    half = len(one_pixels := np.asarray(one))
+    blue, red = ((sheet[:half] == colour).all(axis=-1) for colour in ((0, 0, 200), (200, 0, 0)))
+    assert blue.sum() == red.sum() == (one_pixels == (0, 0, 200)).all(axis=-1).sum() == 144 * 144
+    assert np.argwhere(blue)[:, 1].max() < np.argwhere(red)[:, 1].min()  # the surest first
+    assert not ((sheet[half:] == (0, 0, 200)) | (sheet[half:] == (200, 0, 0))).all(axis=-1).any()  # none is wrong
 
 
 def test_what_is_nearly_sure_is_not_called_100_percent() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.reporting.comparison import ROWS
 from pipeline.tracking import flatten
 from tools import scratch
 
@@ -33,18 +34,22 @@ PARAMS = {
     "mobilenet.fine_tune_epochs": 2,
     "mobilenet.averaging": 0.95,
     "unseen.source": "synthetic",
+    "xai.pictures": 24,
+    "xai.max_steps": 64,
+    "xai.randomization_pictures": 4,
 }
 
 
 def comparison() -> str:
-    """What `dvc metrics show` prints, turned by a right angle to fit a terminal."""
+    """What `dvc metrics show` prints, turned by a right angle to fit a terminal, without what is of parts of a set."""
     shown = scratch.dvc("metrics", "show", "--json", folder=FOLDER, capture_output=True, text=True).stdout
     files = json.loads(shown)[""]["data"]
     columns: dict[str, dict] = {}
     for path, entry in files.items():
         kind, _, model = Path(path).stem.rpartition("_")  # metrics/unseen_cnn.json is more of the CNN's figures
         columns.setdefault(model, {}).update(flatten(entry["data"], f"{kind}." if kind else ""))
-    return pd.DataFrame(columns).to_string(float_format="{:.4g}".format)
+    table = pd.DataFrame(columns)
+    return table.loc[[row.key for row in ROWS if row.key in table.index]].to_string(float_format="{:.4g}".format)
 
 
 def main() -> None:

