@@ -1,8 +1,8 @@
-"""What metrics/xai_*.json say of a model: means over pictures, with intervals, also against the other model."""
+"""What metrics/xai_*.json say of one model: means over pictures, with bootstrap intervals."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,9 @@ def model_figures(table: pd.DataFrame, other: pd.DataFrame, confidence: float, s
     if list(table["path"]) != list(other["path"]):
         raise ValueError("the two models' rows are not of the same pictures")
     error = table["completeness_error"]
-    figures: dict[str, Any] = {
+    parts = {name: table[table["set"] == name] for name in ("test", "unseen")}
+    short = (*FOCUS, *AREAS[:2])
+    return {
         "n": len(table),
         "n_face": int(table["face_gain"].notna().sum()),
         "n_randomization": int(table[RANKS].notna().sum()),
@@ -31,18 +33,14 @@ def model_figures(table: pd.DataFrame, other: pd.DataFrame, confidence: float, s
         "completeness_error_median": float(error.median()),
         "steps_median": float(table["steps"].median()),
         "steps_max": int(table["steps"].max()),
+        **intervals(table, (*FOCUS, *AREAS, RANKS), confidence, seed),
+        **{
+            name: {"n": len(part), "n_face": int(part["face_gain"].notna().sum())}
+            | intervals(part, short, confidence, seed)
+            for name, part in parts.items()
+        },
+        "versus": intervals(table[[*short]] - other[[*short]], short, confidence, seed),
     }
-    for name in (*FOCUS, *AREAS, RANKS):
-        figures |= with_interval(name, table[name].to_numpy(), confidence, seed)
-    for name in ("test", "unseen"):
-        part = table[table["set"] == name]
-        figures[name] = {"n": len(part), "n_face": int(part["face_gain"].notna().sum())}
-        for one in (*FOCUS, *AREAS[:2]):
-            figures[name] |= with_interval(one, part[one].to_numpy(), confidence, seed)
-    figures["versus"] = {}
-    for name in (*FOCUS, *AREAS[:2]):
-        figures["versus"] |= with_interval(name, (table[name] - other[name]).to_numpy(), confidence, seed)
-    return figures
 
 
 def in_words(figures: dict) -> str:
@@ -71,7 +69,10 @@ def mean_interval(values: np.ndarray, confidence: float, seed: int) -> tuple[flo
     return float(known.mean()), float(low), float(high)
 
 
-def with_interval(name: str, values: np.ndarray, confidence: float, seed: int) -> dict[str, float | None]:
-    """`name`, `name`_low and `name`_high of the mean of `values`, as the metric files hold them."""
-    found = mean_interval(values, confidence, seed) or (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+def intervals(table: pd.DataFrame, columns: Iterable[str], confidence: float, seed: int) -> dict[str, float | None]:
+    """NAME, NAME_low and NAME_high of the mean of each column, as the metric files hold them."""
+    figures: dict[str, float | None] = {}
+    for name in columns:
+        found = mean_interval(table[name].to_numpy(), confidence, seed) or (None, None, None)
+        figures |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+    return figures

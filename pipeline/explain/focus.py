@@ -50,23 +50,30 @@ def verdict(figures: Mapping[str, Mapping]) -> str:
     """Which model looks where it should, in one sentence, from what metrics/xai_*.json hold; `figures` by model.
 
     A model looks where it should when the interval of its lower_face_gain lies above 1. One does so more than the other
-    when the interval of the paired difference, picture by picture, does not hold 0.
+    when the interval of the difference, paired picture by picture, lies above 0.
     """
-    names = sorted(figures)
-    if any(figures[name]["lower_face_gain"] is None for name in names):
+    if any(of_model["lower_face_gain"] is None for of_model in figures.values()):
         return "No face was found in any picture, so nothing can be said of where the models look."
-    ranked = sorted(names, key=lambda name: -figures[name]["lower_face_gain"])
+    ranked = sorted(figures, key=lambda name: -figures[name]["lower_face_gain"])
     better, other = ranked
     good = [name for name in ranked if figures[name]["lower_face_gain_low"] > 1]
-    who = {0: "Neither model looks", 1: f"Only {TITLES[(good or ranked)[0]]} looks", 2: "Both models look"}[len(good)]
-    gains = " and ".join(
-        f"{TITLES[name]}'s {figures[name]['lower_face_gain']:.2f} times"
-        f" ({figures[name]['lower_face_gain_low']:.2f} to {figures[name]['lower_face_gain_high']:.2f})"
-        for name in ranked
+    start = {
+        2: "Both models look where they should",
+        1: f"Only {TITLES[(good or ranked)[0]]} looks where it should",
+        0: "Neither model looks where it should",
+    }[len(good)]
+    gains = " and ".join(f"{interval(figures[name], 'lower_face_gain')} in {TITLES[name]}" for name in ranked)
+    apart = figures[better]["versus"]
+    more = (
+        f"{TITLES[better]} does so more than {TITLES[other]}, by {interval(apart, 'lower_face_gain')}"
+        if (apart["lower_face_gain_low"] or 0) > 0
+        else "the difference between the two may be chance"
     )
-    apart = figures[better]["versus"]["lower_face_gain_low"] > 0
-    more = f"{TITLES[better]} more than {TITLES[other]}" if apart else "with no difference that is more than chance"
     return (
-        f"{who} where it should: on the lower half of the face lies {gains} the positive attribution that an even"
-        f" spread would put there; {more}."
+        f"{start}: the share of positive attribution on the lower half of the face, divided by the area it takes, is"
+        f" {gains} (1 is no better than chance); {more}."
     )
+
+
+def interval(figures: Mapping, name: str) -> str:
+    return f"{figures[name]:.2f} ({figures[f'{name}_low']:.2f} to {figures[f'{name}_high']:.2f})"

@@ -12,7 +12,7 @@ that doubling everywhere did.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
@@ -27,8 +27,8 @@ from pipeline.explain.logits import logits_model, margin
 Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 FIRST_STEPS = 8  # their points lie denser near the baseline: (k/8)²
-BATCH = 32  # points in one call; every call has as many, so nothing is traced twice
-PATHS_AT_ONCE = 16  # bounds memory: so many times max_steps + 1 gradients at the very most
+BATCH = 16  # points in one call; every call has as many, so nothing is traced twice
+PICTURES_AT_ONCE = 12  # bounds memory: at the very most so many times 2 (max_steps + 1) gradients, each of image size
 # A smaller difference counts as this one: 1 % of 1 logit moves a probability by a quarter of a percentage point at
 # most, and an error relative to next to nothing would say nothing.
 FLOOR = 1.0
@@ -43,13 +43,14 @@ class Attributions(NamedTuple):
 class Path:
     """The way from one baseline to one picture, both (s, s, 3), and what is known at its points."""
 
-    def __init__(self, picture: int, start: np.ndarray, difference: np.ndarray):
-        self.picture, self.start, self.difference = picture, start, difference
-        self.alphas: np.ndarray = np.empty(0)  # (m,) ascending
-        self.margins: np.ndarray = np.empty(0)  # (m,)
-        self.slopes: np.ndarray = np.empty(0)  # (m,) of the margin along the path
-        self.gradients: list[np.ndarray] = []  # m of (s, s, 3), as they came: copying them about would take long
-        self.came: np.ndarray = np.empty(0, int)  # (m,) the place among `gradients` of each of the alphas
+    def __init__(self, start: np.ndarray, image: np.ndarray):
+        self.start, self.difference = start, np.asarray(image, np.float32) - start
+        self.done = False
+        self.alphas: np.ndarray = np.empty(0)  # (m,) ascending, and what is known at each:
+        self.margins: np.ndarray = np.empty(0)
+        self.slopes: np.ndarray = np.empty(0)  # of the margin along the path
+        self.came: np.ndarray = np.empty(0, int)  # the place of its gradient in `gradients`
+        self.gradients: list[np.ndarray] = []  # m of (s, s, 3), as they came: to sort them would take long
 
     @property
     def steps(self) -> int:
@@ -129,52 +130,35 @@ def integrated_gradients(
         raise ValueError(f"max_steps = {max_steps}: at least {FIRST_STEPS}")
     n = len(images)
     attributions, error, steps = np.zeros(images.shape, np.float32), np.zeros(n), np.zeros(n, int)
-    starts = margins_of(gradients, (start for image in images for start in baselines(baseline, image)))
-    paths_each = len(starts) // max(n, 1)
-    difference = margins_of(gradients, iter(images)) - starts.reshape(n, paths_each).mean(axis=1)
-    scale = np.maximum(np.abs(difference), floor)
-
-    for path in finished(gradients, paths(images, baseline), completeness * scale, max_steps):
-        attributions[path.picture] += path.attribution() / paths_each
-        error[path.picture] += path.errors().sum() / paths_each
-        steps[path.picture] += path.steps
-    return Attributions(attributions, np.abs(error) / scale, steps)
-
-
-def paths(images: np.ndarray, baseline: str) -> Iterator[Path]:
-    """Every path of every picture, with no point on it yet."""
-    for i, image in enumerate(images):
-        for start in baselines(baseline, image):
-            yield Path(i, start, np.asarray(image, np.float32) - start)
-
-
-def margins_of(gradients: Gradients, pictures: Iterator[np.ndarray]) -> np.ndarray:
-    """F of pictures that need not be in memory together, (n,) float64."""
-    margins: list[float] = []
-    while part := list(islice(pictures, BATCH)):
-        margins += evaluate(gradients, np.stack(part))[1].tolist()
-    return np.array(margins)
-
-
-def finished(gradients: Gradients, waiting: Iterator[Path], allowed: np.ndarray, max_steps: int) -> Iterator[Path]:
-    """Yield each path when its error is at most `allowed[path.picture]`, or when it has `max_steps` steps.
-
-    A few paths are under way at once: their new points share calls, and as one is done the next takes its place.
-    """
-    under_way: list[Path] = []
+    waiting = ((i, [Path(start, image) for start in baselines(baseline, image)]) for i, image in enumerate(images))
+    under_way: dict[int, list[Path]] = {}
     while True:
-        under_way += islice(waiting, PATHS_AT_ONCE - len(under_way))
+        # The new points of a few pictures share calls, and as one picture is done the next takes its place.
+        under_way |= islice(waiting, PICTURES_AT_ONCE - len(under_way))
         if not under_way:
-            return
-        new = [path.new_alphas(max_steps) for path in under_way]
-        points = np.concatenate([path.points(alphas) for path, alphas in zip(under_way, new, strict=True)])
-        found, margins = evaluate(gradients, points)
-        cuts = np.cumsum([len(alphas) for alphas in new])[:-1]
-        for path, *known in zip(under_way, new, np.split(found, cuts), np.split(margins, cuts), strict=True):
-            path.add(*known)
-        done = [abs(path.errors().sum()) <= allowed[path.picture] or path.steps >= max_steps for path in under_way]
-        yield from (path for path, is_done in zip(under_way, done, strict=True) if is_done)
-        under_way = [path for path, is_done in zip(under_way, done, strict=True) if not is_done]
+            return Attributions(attributions, error, steps)
+        refine([path for paths in under_way.values() for path in paths if not path.done], gradients, max_steps)
+        for i, paths in list(under_way.items()):
+            difference = np.mean([path.margins[-1] - path.margins[0] for path in paths])
+            scale = max(abs(difference), floor)
+            errors = [path.errors().sum() for path in paths]
+            for path, its_error in zip(paths, errors, strict=True):
+                path.done = abs(its_error) <= completeness * scale or path.steps >= max_steps
+            if all(path.done for path in paths):
+                attributions[i] = sum(path.attribution() for path in paths) / len(paths)
+                error[i] = abs(np.mean(errors)) / scale
+                steps[i] = sum(path.steps for path in paths)
+                del under_way[i]
+
+
+def refine(paths: list[Path], gradients: Gradients, max_steps: int) -> None:
+    """One round: every path gets its new points."""
+    new = [path.new_alphas(max_steps) for path in paths]
+    points = np.concatenate([path.points(alphas) for path, alphas in zip(paths, new, strict=True)])
+    found, margins = evaluate(gradients, points)
+    cuts = np.cumsum([len(alphas) for alphas in new])[:-1]
+    for path, *known in zip(paths, new, np.split(found, cuts), np.split(margins, cuts), strict=True):
+        path.add(*known)
 
 
 def evaluate(gradients: Gradients, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
