@@ -103,7 +103,7 @@ def draw_panels(pictures: pd.DataFrame, images: np.ndarray, views: dict[str, lis
     for name, part in pictures[pictures["panel"] != ""].groupby("panel"):
         path = PLOTS / f"{name}.png"
         of_models = {model: [of_model[i] for i in part.index] for model, of_model in views.items()}
-        panels.draw(path, panels.title(str(name)), images[part.index], part["label"].to_list(), of_models)
+        panels.draw(path, panels.title(str(name)), list(images[part.index]), part["label"].to_list(), of_models)
         paths.append(path)
     return paths
 

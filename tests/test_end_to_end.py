@@ -152,6 +152,23 @@ def test_other_unseen_pictures_run_no_training(repo):
         git(repo, "checkout", "-q", "params.yaml")
 
 
+def test_explanations_add_up_to_fixed_keys_a_table_and_panels(repo):
+    wanted = ["n", "completeness_error_max", "completeness_error_median", "face_gain", "lower_face_gain"]
+    wanted += ["insertion_auc", "deletion_auc", "randomization_spearman"]
+    with (repo / "data/xai.csv").open() as file:
+        table = list(csv.DictReader(file))
+    for name in ("cnn", "mobilenet"):
+        found = json.loads((repo / "metrics" / f"xai_{name}.json").read_text())
+        assert set(wanted) <= set(found)
+        areas = [float(row["deletion_auc"]) for row in table if row["model"] == name]
+        assert found["n"] == len(areas) > 0
+        assert found["deletion_auc"] == pytest.approx(sum(areas) / len(areas), abs=1e-5)
+        (run,) = [run for (_, model), run in rows(repo).items() if model == name]
+        assert run.data.metrics["xai.deletion_auc"] == found["deletion_auc"]
+    drawn = sorted(path.name for path in (repo / "plots/xai").iterdir())
+    assert drawn and all(name.startswith(("test_with", "unseen_with")) and name.endswith(".png") for name in drawn)
+
+
 def test_every_plot_draws_both_models_in_one_figure(repo):
     plots = json.loads(dvc(repo, "plots", "show", "--json"))
     assert not plots.get("errors")

@@ -57,6 +57,8 @@ def test_the_committed_parameters_are_valid_and_those_the_issue_fixes():
         ("audit.inverse_regularization", 0, "audit.inverse_regularization = 0: input should be greater than 0"),
         ("report.overfit_loss_rise", -0.1, "report.overfit_loss_rise = -0.1"),
         ("evaluate.resamples", 0, "evaluate.resamples = 0"),
+        ("xai.baseline", "grey", "xai.baseline = 'grey': input should be 'black_white', 'black', 'white'"),
+        ("xai.max_steps", 4, "xai.max_steps = 4: input should be greater than or equal to 8"),
         ("cnn.depth", 3, "cnn.depth is no parameter"),
         ("extra", 3, "extra is no parameter"),
     ],

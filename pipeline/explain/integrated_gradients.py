@@ -3,11 +3,14 @@
 The attribution of a pixel is its distance from the baseline times the mean of its gradient along the straight path
 from baseline to picture. Over the picture attributions add up to F(picture) - F(baseline): completeness. F is known at
 every point where the gradient is, so every step of the path is checked by itself: the trapezoid rule's share of a step
-against the difference of F over it. Steps are halved where the error is, which doubles their number there, until the
-whole is within what is asked for. The models are rectifier networks: their gradient jumps along the path, most of all
-near the baseline, so a rule of higher order gains nothing (Gauss-Legendre needed as many points as the trapezoid rule,
-and cannot keep them when their number is doubled), while halving where the error is needed about a fifth of the points
-that doubling everywhere did.
+against what F really grows by over it. Steps are halved where the error is, which doubles their number there, until the
+whole is within what is asked for.
+
+The models are rectifier networks, whose gradient jumps along the path, most of all near the baseline. So a rule of
+higher order gains nothing: with equally many points, 8 to 64, Gauss-Legendre was no closer than the trapezoid rule, and
+it cannot keep its points when their number is doubled. Halving where the error is does gain: on five validation
+pictures MobileNetV2 took 40 steps from black on average, and 24 from white, where doubling them all over the path took
+from 128 to more than 512.
 """
 
 from __future__ import annotations
