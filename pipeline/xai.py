@@ -83,7 +83,9 @@ def explain(
     started = time.time()
     # Evenly from the sample, which stands in the order of sets and classes.
     some = sampled[:: max(1, len(sampled) // p.xai.randomization_pictures)]
-    others = integrated_gradients(gradients_of(randomization.randomized(model, p.seed)), images[some], **options)
+    # Not the seed of the training, whose first weights a short training leaves much as they were.
+    other = randomization.randomized(model, p.seed + 1)
+    others = integrated_gradients(gradients_of(other), images[some], **options)
     table.loc[some, figures.RANKS] = randomization.rank_correlations(found.attributions[some], others.attributions)
     seconds["randomization"] += time.time() - started
 

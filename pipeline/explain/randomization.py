@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 
 def randomized(model: keras.Model, seed: int) -> keras.Model:
-    """The same architecture with every weight as at the start of a training. Sets the global seeds."""
+    """The same architecture with every weight as at the start of a training with this seed. Sets the global seeds."""
     keras.utils.set_random_seed(seed)
     return keras.models.model_from_json(json.dumps(json.loads(model.to_json()) | {"compile_config": None}))
 
