@@ -28,10 +28,14 @@ METRICS = Path("metrics/audit.json")
 SPLITS = ("train", "val", "test")
 
 
-def backbone_features(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n, 1280) float32: what the pretrained MobileNetV2 makes of the given rows; UserError without its weights."""
-    from pipeline.models import features, mobilenet, pretrained
+def backbone_features(images: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    """(n, 1280) float32: what the pretrained MobileNetV2 makes of the given rows; UserError without its weights.
 
+    With mobilenet.pretrained=none its random weights follow from the seed.
+    """
+    from pipeline.models import features, mobilenet, pretrained, training
+
+    training.make_repeatable(seed)
     backbone = mobilenet.build_backbone(images.shape[1])
     pretrained.load_into(backbone, BACKBONE)
     return features.pooled(backbone, images, rows)
@@ -90,7 +94,7 @@ def main() -> None:
     classes = packing.to_classes(used["label"])
     fold = label_audit.fold_numbers(classes, used["group"].to_numpy(), p.audit.folds, p.seed)
 
-    features = backbone_features(images, used["row"].to_numpy())
+    features = backbone_features(images, used["row"].to_numpy(), p.seed)
     y_prob = label_audit.out_of_fold(features, classes, fold, p.audit.inverse_regularization)
     table = ranked(used, classes, y_prob)
     columns = ["path", "label", "suggested", "probability", "split", "rank"]

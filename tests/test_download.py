@@ -235,7 +235,9 @@ def test_a_full_disk_for_the_other_sources(small_disk: Path, tmp_path: Path, sou
 def test_an_end_from_outside_leaves_nothing(kaggle: Kaggle, archive: Path, how: signal.Signals) -> None:
     archive.parent.mkdir()
     kaggle.fault = "stall midway"
+    # A command that was started in the background, as CI may be, ignores Ctrl-C unless told otherwise.
     program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import pathlib; from pipeline import errors; from pipeline.data import sources\n"
         f"errors.run(lambda: sources.make_archive(pathlib.Path({str(archive)!r}), 'kaggle', {DATASET!r}, None, 1, 1))"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -251,7 +252,7 @@ def test_a_changed_module_or_parameter_makes_the_lock_check_fail(repo, tmp_path)
     assert done.returncode == 1 and "pipeline/models/cnn.py is modified" in done.stderr
     module.write_text(code)
     params = clone / "params.yaml"
-    params.write_text(params.read_text().replace("dropout: 0.5", "dropout: 0.2"))
+    params.write_text(re.sub(r"dropout: [\d.]+", "dropout: 0.77", params.read_text()))
     done = check(clone)
     assert done.returncode == 1 and "model.dropout is modified" in done.stderr
 
