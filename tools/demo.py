@@ -34,9 +34,10 @@ PARAMS = {
     "mobilenet.fine_tune_epochs": 2,
     "mobilenet.averaging": 0.95,
     "unseen.source": "synthetic",
-    "xai.pictures": 24,
-    "xai.max_steps": 64,
-    "xai.randomization_pictures": 4,
+    "xai.pictures": 16,
+    "xai.max_steps": 32,
+    "xai.faithfulness_steps": 4,
+    "xai.randomization_pictures": 2,
 }
 
 
