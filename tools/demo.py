@@ -35,7 +35,7 @@ PARAMS = {
     "mobilenet.averaging": 0.95,
     "unseen.source": "synthetic",
     "xai.pictures": 16,
-    "xai.max_steps": 32,
+    "xai.max_steps": 64,
     "xai.faithfulness_steps": 4,
     "xai.randomization_pictures": 2,
 }
