@@ -34,7 +34,7 @@ PARAMS = {
     "mobilenet.fine_tune_epochs": 2,
     "mobilenet.averaging": 0.95,
     "unseen.source": "synthetic",
-    "xai.pictures": 16,
+    "xai.pictures": 8,
     "xai.max_steps": 64,
     "xai.faithfulness_steps": 4,
     "xai.randomization_pictures": 2,
