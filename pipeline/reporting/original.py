@@ -1,4 +1,5 @@
-"""What the original publishes: the table in the README of github.com/NazaninMahmoudi/Face-Mask-Detection.
+"""What the original publishes: the table "Evaluation Results" in the README of github.com/NazaninMahmoudi/
+Face-Mask-Detection at commit d832f1f; the list above that table is of an older model.
 
 Its test set holds 745 masked and 766 bare faces of a random split. The CNN's figures by class are swapped back here: 27
 of 745 and 41 of 766 errors are recalls of 96.4 % and 94.7 %, which the table gives the other way round.
