@@ -141,6 +141,45 @@ class Xai(Section):
     randomization_pictures: Count
 
 
+class Export(Section):
+    calibration_pictures: Count
+    largest_loss: Share
+
+
+class EndToEnd(Section):
+    overlap: Fraction
+
+
+class Live(Section):
+    model: Literal["cnn", "mobilenet"]
+    unsure_low: Fraction
+    unsure_high: Fraction
+    detector_side: Annotated[int, Field(ge=128, le=1280)]
+    smoothing: Annotated[float, Field(ge=0, le=10, strict=False)]
+    lost_after: Annotated[float, Field(ge=0, le=10, strict=False)]
+    overlap: Fraction
+
+    @model_validator(mode="after")
+    def unsure_is_a_range(self) -> Live:
+        if self.unsure_low > self.unsure_high:
+            raise ValueError(
+                f"live.unsure_low = {self.unsure_low:g} is above live.unsure_high = {self.unsure_high:g}: swap them"
+            )
+        return self
+
+
+class Clip(Section):
+    pictures: Count
+    seconds: Annotated[float, Field(gt=0, le=60, strict=False)]
+    fps: Annotated[int, Field(ge=1, le=60)]
+
+
+class Registry(Section):
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    min_val_accuracy: Share
+    margin: Share
+
+
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     image_size: Annotated[int, Field(ge=32, le=512)]
@@ -155,6 +194,11 @@ class Params(Section):
     xai: Xai
     audit: Audit
     report: Report
+    export: Export
+    end_to_end: EndToEnd
+    live: Live
+    clip: Clip
+    registry: Registry
 
 
 def load(path: str | Path = "params.yaml") -> Params:

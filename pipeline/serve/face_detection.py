@@ -24,14 +24,14 @@ def thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def detect(image: np.ndarray, score: float = SCORE) -> np.ndarray:
-    """Faces in a picture (h, w, 3) uint8 RGB, the surest first.
+def detect(image: np.ndarray, score: float = SCORE, largest: int = LARGEST) -> np.ndarray:
+    """Faces in a picture (h, w, 3) uint8 RGB, the surest first; its longer side is reduced to `largest` pixels.
 
     Returns (k, 5) float64: left, top, right, bottom in pixels of `image`, cut to it, and a score from `score` to 1.
     """
     height, width = image.shape[:2]
     longer = max(height, width)
-    scale = min(max(longer, SMALLEST), LARGEST) / longer
+    scale = min(max(longer, SMALLEST), largest) / longer
     size = max(1, round(width * scale)), max(1, round(height * scale))
     shown = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
     # Its OpenMP threads wait by spinning: on a busy machine one picture then takes half a second instead of 10 ms.

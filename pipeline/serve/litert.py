@@ -1,0 +1,52 @@
+"""A trained model as a LiteRT file: loaded in a tenth of a second, without TensorFlow, and asked about pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import UserError
+
+MODELS = Path("models")
+FORMATS = ("float32", "float16", "int8")
+Classify = Callable[[np.ndarray], np.ndarray]
+
+
+def path_of(name: str, number_format: str = "float32", folder: Path = MODELS) -> Path:
+    """Where the stage `export` leaves the model NAME in one of FORMATS."""
+    return folder / f"{name}.{number_format}.tflite"
+
+
+def load(path: Path, threads: int = 1) -> Classify:
+    """A function from (n, s, s, 3) uint8 raw pixels to P(with_mask), (n,) float32; not for two threads at once.
+
+    One picture is judged at a time, which costs a CPU nothing. UserError where the file is missing or damaged.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    if not path.exists():
+        raise UserError(f"{path} is missing: run `dvc repro export`")
+    try:
+        interpreter = Interpreter(str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{path} is damaged ({error}): run `dvc checkout`, or `dvc repro --force export`") from None
+    (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def classify(images: np.ndarray) -> np.ndarray:
+        found = np.empty(len(images), np.float32)
+        for i, image in enumerate(images):
+            interpreter.set_tensor(takes["index"], image[None].astype(takes["dtype"]))
+            interpreter.invoke()
+            found[i] = dequantized(interpreter.get_tensor(gives["index"]), gives)[0, 1]
+        return found
+
+    return classify
+
+
+def dequantized(values: np.ndarray, details: dict) -> np.ndarray:
+    """A tensor of an int8 model as the floats that it stands for; others as they are."""
+    scale, zero = details["quantization"]
+    return (values.astype(np.float32) - zero) * np.float32(scale) if scale else values
