@@ -40,7 +40,7 @@ def judge_whole(image: np.ndarray, classify: Classify, *, size: int) -> Judged:
 
 
 def cut(image: np.ndarray, boxes: list[tuple], size: int, margin: float) -> np.ndarray:
-    """The faces in `boxes`, (k, size, size, 3) uint8, framed with `margin` as in training (params.yaml: unseen.margin)."""
+    """The faces in `boxes`, (k, size, size, 3) uint8, framed by unseen.margin as in training."""
     picture = Image.fromarray(image)
     height, width = image.shape[:2]
     squares = [cutting.square_around(box, margin, width, height) for box in boxes]
