@@ -4,7 +4,7 @@
 
 Reads data/unseen/ and models/; writes data/unseen/predictions.csv (every face that is judged, both probabilities), from
 which everything else is computed: metrics/unseen_cnn.json, metrics/unseen_mobilenet.json, the curves and the sheet of
-the worst errors under plots/. Parameters: evaluate.threshold, evaluate.confidence.
+the worst errors under plots/. Parameters: evaluate.threshold, evaluate.confidence, evaluate.resamples.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
     results, plots = {}, {}
     for name in MODELS:
-        results[name] = rounded(unseen_metrics(table, table[name].to_numpy(), p.threshold, p.confidence))
+        results[name] = rounded(unseen_metrics(table, table[name].to_numpy(), p.threshold, p.confidence, p.resamples))
         plots[name] = curves.write(curve_tables(table, name))
         atomic.write_json(Path("metrics") / f"unseen_{name}.json", results[name])
     sheets.write(error_sheet.draw(table, images, TITLES, p.threshold), SHEET)
@@ -75,7 +75,7 @@ def main() -> None:
         )
     tracking.log_stage(
         "unseen_eval",
-        params={"evaluate.threshold": p.threshold, "evaluate.confidence": p.confidence},
+        params={f"evaluate.{key}": getattr(p, key) for key in ("threshold", "confidence", "resamples")},
         artifacts=[PREDICTIONS, SHEET],
         started=started,
     )

@@ -222,6 +222,19 @@ def test_the_webcams_rows_come_with_its_figures(there):
     )
 
 
+def test_the_unseen_rows_that_are_no_plain_shares_have_their_intervals(there):
+    own = json.loads(Path("metrics/unseen_mobilenet.json").read_text())
+    lines = {line[0]: line[-1] for line in comparison.table(comparison.columns())}
+    for title, key in (
+        ("unseen, balanced accuracy", "balanced_accuracy"),
+        ("unseen, mean confidence with mask", "mean_confidence_with_mask"),
+        ("unseen, mean confidence without mask", "mean_confidence_without_mask"),
+    ):
+        assert lines[title] == cells.interval(own, key) and "(" in lines[title]
+    auc, low, high = (f"{own[f'roc_auc{end}']:.4f}" for end in ("", "_low", "_high"))
+    assert lines["unseen, ROC AUC"] == f"{auc} ({low}–{high})"
+
+
 def test_the_brief_lines_are_lines_of_the_whole_table(there):
     found = comparison.collect(params.load())
     whole, brief = (comparison.table(found, brief=brief) for brief in (False, True))
