@@ -11,7 +11,7 @@ metrics/export.json holds times, which are never the same twice, so DVC does not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -27,23 +27,27 @@ from pipeline.serve import conversion, litert
 METRICS = Path("metrics/export.json")
 FORMATS = (*litert.FORMATS, "onnx")
 TIMED = 60  # pictures, judged one at a time by every format in turn
-Classify = Callable[[np.ndarray], np.ndarray]
 
 
-def write_format(model: keras.Model, name: str, number_format: str, calibration: np.ndarray) -> tuple[Path, Classify]:
+def ask_keras(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """As a format is asked: (n, s, s, 3) uint8 to (n,) P(with_mask)."""
+    return model(images, training=False).numpy()[:, 1]
+
+
+def write_format(
+    model: keras.Model, name: str, number_format: str, calibration: np.ndarray
+) -> tuple[Path, litert.Classify]:
     """Convert and write one file; its path, and a function that asks it."""
     if number_format == "onnx":
-        path = litert.MODELS / f"{name}.onnx"
-        encoded = conversion.onnx(model)
-        classify = conversion.load_onnx(encoded)
-        atomic.write_bytes(path, encoded)
-        return path, classify
-    path = litert.path_of(name, number_format)
-    atomic.write_bytes(path, conversion.litert(model, number_format, calibration))
-    return path, litert.load(path)
+        path, encoded = litert.MODELS / f"{name}.onnx", conversion.onnx(model)
+    else:
+        path, encoded = litert.path_of(name, number_format), conversion.litert(model, number_format, calibration)
+    with atomic.replacing(path) as aside:
+        aside.write_bytes(encoded)
+    return path, conversion.load_onnx(encoded) if number_format == "onnx" else litert.load(path)
 
 
-def latencies(formats: dict[str, Classify], images: np.ndarray) -> dict[str, float]:
+def latencies(formats: dict[str, litert.Classify], images: np.ndarray) -> dict[str, float]:
     """Median milliseconds a picture, one at a time on one core; the formats take turns, so that noise hits all."""
     taken: dict[str, list[float]] = {number_format: [] for number_format in formats}
     for image in images:
@@ -85,7 +89,8 @@ def main() -> None:
     for name in MODELS:
         model = saving.load(name)
         keras_prob = predict(model, images, test)
-        paths, formats = {}, {"keras": lambda one, model=model: model(one, training=False).numpy()[:, 1]}
+        paths: dict[str, Path] = {}
+        formats: dict[str, litert.Classify] = {"keras": partial(ask_keras, model)}
         for number_format in FORMATS:
             paths[number_format], formats[number_format] = write_format(model, name, number_format, calibration)
         milliseconds = latencies(formats, pixels[:TIMED])
@@ -104,9 +109,7 @@ def main() -> None:
     tracking.log_stage(
         "export",
         params=tracking.flatten({"export": p.export.model_dump()}),
-        metrics=tracking.flatten(
-            {name: {kind: {k: float(v) for k, v in of.items()} for kind, of in result[name].items()} for name in MODELS}
-        ),
+        metrics=tracking.flatten(result),
         artifacts=[METRICS],
         started=started,
     )

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, *, rotation: float, zoom: float, shift: float, shear: float,
-            light: float, colour: float, blur: float, least_side: int, occlusion: float) -> tf.Tensor:  # fmt: skip
+            light: float, colour: float, blur: float, least_side: float, occlusion: float) -> tf.Tensor:  # fmt: skip
     """(b, s, s, 3) uint8 to (b, s, s, 3) float32, still raw pixels 0…255.
 
     `seed` (2,) int32. `rotation` and `shear` in degrees, `zoom` and `shift` as fractions of the side, `light` and
@@ -64,7 +64,7 @@ def move(images: tf.Tensor, seed: tf.Tensor, rotation: float, zoom: float, shift
     )
 
 
-def lose_resolution(images: tf.Tensor, seed: tf.Tensor, share: float, least_side: int) -> tf.Tensor:
+def lose_resolution(images: tf.Tensor, seed: tf.Tensor, share: float, least_side: float) -> tf.Tensor:
     """Reduce a share of the pictures, compress them as JPEG, and enlarge them again, as small faces of a large one are.
 
     A batch has one reduced side, drawn evenly on a logarithmic scale from `least_side` to three quarters of the side,
@@ -81,10 +81,12 @@ def lose_resolution(images: tf.Tensor, seed: tf.Tensor, share: float, least_side
 
     def compress(picture_and_quality):
         picture, quality = picture_and_quality
-        return tf.io.decode_jpeg(tf.raw_ops.EncodeJpegVariableQuality(images=picture, quality=quality), channels=3)
+        encoded = tf.raw_ops.EncodeJpegVariableQuality(images=picture, quality=quality)
+        return tf.image.resize(tf.io.decode_jpeg(encoded, channels=3), [side, side])
 
-    compressed = tf.map_fn(compress, (reduced, quality), fn_output_signature=tf.TensorSpec([None, None, 3], tf.uint8))
-    return tf.tensor_scatter_nd_update(images, chosen, tf.image.resize(compressed, [side, side]))
+    # With a known shape of the result, so that there may be no picture to change.
+    lost = tf.map_fn(compress, (reduced, quality), fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32))
+    return tf.tensor_scatter_nd_update(images, chosen, lost)
 
 
 def change_light(images: tf.Tensor, seed: tf.Tensor, light: float, colour: float) -> tf.Tensor:

@@ -58,7 +58,7 @@ def name_by_place(graph: Any) -> None:
     """
     names = {one.name: one.name for one in (*graph.input, *graph.output)}
     weights = {one.name: one for one in graph.initializer}
-    used = []
+    used: list[Any] = []
     for i, node in enumerate(graph.node):
         for name in node.input:
             if name in weights and name not in names:
