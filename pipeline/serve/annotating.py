@@ -16,6 +16,7 @@ from pipeline.serve.answers import CLASSES, NO_FACE
 from pipeline.serve.inputs import Input
 
 COLOURS = dict(zip(CLASSES, ((200, 40, 30), (20, 130, 60)), strict=True))  # each legible under white
+SHORT = dict(zip(CLASSES, ("bare", "mask"), strict=True))  # in a crowd a plate covers the next face
 GREY = (90, 90, 90)
 MARK = ".faces"  # before the suffix of what is written
 LONGEST = 180  # bytes of a name, which gets a mark, a number and a suffix, of the 255 that file systems take
@@ -27,12 +28,12 @@ def draw(image: np.ndarray, faces: Sequence[dict]) -> np.ndarray:
     pen = ImageDraw.Draw(picture)
     height, width = image.shape[:2]
     thick = max(1, round(max(height, width) / 320))
-    font = ImageFont.load_default(max(10, round(max(height, width) / 45)))
+    font = ImageFont.load_default(max(9, round(max(height, width) / 60)))
     for face in faces:
         left, top, right, bottom = face["box"]
         colour = COLOURS[face["class"]]
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=thick)
-        write(pen, (left, top), f"{face['class']} {face['probability']:.2f}", colour, font, picture.size)
+        write(pen, (left, top), f"{SHORT[face['class']]} {face['probability']:.2f}", colour, font, picture.size)
     if not faces:
         write(pen, (0, 0), NO_FACE, GREY, font, picture.size)
     return np.asarray(picture)
