@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from pipeline import tracking, unseen_faces
-from pipeline.data import annotated_pictures, cutting, decoding, duplicates, packing, synthetic, unseen
+from pipeline.data import annotated_pictures, cutting, decoding, duplicates, framing, packing, synthetic, unseen
 from pipeline.errors import UserError
 from tests.test_annotated_pictures import voc, zip_of
 
@@ -55,7 +55,7 @@ def png(picture: Image.Image) -> bytes:
     ],
 )
 def test_the_square_around_a_box(box, margin, size, cut) -> None:
-    assert cutting.square_around(box, margin, *size) == cut
+    assert framing.square_around(box, margin, *size) == cut
 
 
 sides = st.integers(1, 400)
@@ -64,24 +64,24 @@ places = st.floats(-0.5, 1.5)
 
 @given(sides, sides, st.tuples(places, places, places, places), st.floats(0, 2))
 def test_a_cut_lies_in_the_picture_and_holds_the_face(width, height, box, margin) -> None:
-    inside = cutting.in_pixels(box, True, width, height)
+    inside = framing.in_pixels(box, True, width, height)
     if inside is None:
         return
     left, top, right, bottom = inside
     assert 0 <= left < right <= width and 0 <= top < bottom <= height
-    cut = cutting.square_around(inside, margin, width, height)
+    cut = framing.square_around(inside, margin, width, height)
     assert 0 <= cut[0] < cut[2] <= width and 0 <= cut[1] < cut[3] <= height
     for low, high, first, last in ((left, right, cut[0], cut[2]), (top, bottom, cut[1], cut[3])):
         assert first <= low + 1.5 and last >= high - 1.5  # rounded to whole pixels
-    shares = cutting.within(inside, cut)
+    shares = framing.within(inside, cut)
     assert all(0 <= share <= 1 for share in shares) and shares[0] <= shares[2] and shares[1] <= shares[3]
 
 
 def test_boxes_in_pixels() -> None:
-    assert cutting.in_pixels((0.25, 0.5, 0.75, 1.0), True, 200, 100) == (50, 50, 150, 100)
-    assert cutting.in_pixels((-5, 10, 20, 30), False, 200, 100) == (0, 10, 20, 30)
+    assert framing.in_pixels((0.25, 0.5, 0.75, 1.0), True, 200, 100) == (50, 50, 150, 100)
+    assert framing.in_pixels((-5, 10, 20, 30), False, 200, 100) == (0, 10, 20, 30)
     for bad in ((30, 10, 20, 30), (10, 10, 10, 30), (-30, 10, 20, 30), (210, 10, 230, 30), (10, -50, 30, -20)):
-        assert cutting.in_pixels(bad, False, 200, 100) is None
+        assert framing.in_pixels(bad, False, 200, 100) is None
 
 
 def test_faces_are_resized_as_training_pictures_are(tmp_path: Path) -> None:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import archives, decoding, duplicates, unseen
+from pipeline.data import archives, decoding, duplicates, framing, unseen
 from pipeline.data.annotated_pictures import Annotated
-from pipeline.data.annotation_files import Box
+from pipeline.data.framing import Box
 
 # A training picture may be the whole foreign picture, or a part of it that shows more than the face: these, beside the
 # face as it is cut, are compared with what was trained on.
 WIDER = (0.6, 1.0)  # margins
 VIEWS = 2 + len(WIDER)
-LEAST_INSIDE = 0.5  # share of a box that must lie in the picture
 # Why a face is left out. Boxes for a picture of another size (OTHER_SIZE) would cut out anything but the face.
 TOO_SMALL, BAD_BOX, UNDECODABLE, NO_PICTURE, OTHER_SIZE = REASONS = (
     "too_small", "bad_box", "undecodable", "no_picture", "other_size"
@@ -56,16 +55,16 @@ def cut_faces(
                 cut.append(whole)
                 greys.append([of_whole] * VIEWS)
             continue
-        box = in_pixels(face.box, face.relative, *rgb.size)
+        box = framing.in_pixels(face.box, face.relative, *rgb.size)
         row["split"] = fault(box, annotated.size, rgb.size, min_face) or unseen.UNSEEN
         if box:
             row["face_size"] = min(box[2] - box[0], box[3] - box[1])
         if box and row["split"] == unseen.UNSEEN:
-            square = square_around(box, margin, *rgb.size)
+            square = framing.square_around(box, margin, *rgb.size)
             cut.append(decoding.to_square(rgb.crop(square), size))
-            wider = [decoding.to_square(rgb.crop(square_around(box, more, *rgb.size)), size) for more in WIDER]
+            wider = [decoding.to_square(rgb.crop(framing.square_around(box, more, *rgb.size)), size) for more in WIDER]
             greys.append([*map(duplicates.grey_thumbnail, [cut[-1], *wider]), of_whole])
-            row |= zip(unseen.BOX, within(box, square), strict=True)
+            row |= zip(unseen.BOX, framing.within(box, square), strict=True)
     return (np.stack(cut), np.array(greys), rows) if cut else (pixels, no_greys(), rows)
 
 
@@ -80,40 +79,3 @@ def fault(box: Box | None, meant_for: tuple[int, int] | None, found: tuple[int, 
 
 def no_greys() -> np.ndarray:
     return np.empty((0, VIEWS, duplicates.GREY_SIZE, duplicates.GREY_SIZE), np.uint8)
-
-
-def in_pixels(box: Box, relative: bool, width: int, height: int) -> Box | None:
-    """The part of a box that lies in a picture of this size, in pixels; None where that is less than half of it.
-
-    A box that is inverted or empty is None too.
-    """
-    scale = np.array((width, height) * 2 if relative else (1, 1) * 2, float)
-    left, top, right, bottom = (np.array(box) * scale).tolist()
-    inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
-    if not (left < right and top < bottom and inside[0] < inside[2] and inside[1] < inside[3]):
-        return None
-    area = (inside[2] - inside[0]) * (inside[3] - inside[1])
-    return inside if area >= LEAST_INSIDE * (right - left) * (bottom - top) else None
-
-
-def square_around(box: Box, margin: float, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the square to cut, in whole pixels: the box with `margin` of its longer side around.
-
-    At a border the square is shifted into the picture, and where it is larger than a side of the picture, it ends with
-    it and is squashed later, as pictures of any shape are. Training pictures are whole photographs: a third of their
-    faces lie off the centre by a tenth of the side or more, and none continues mirrored beyond its edge.
-    """
-    left, top, right, bottom = box
-    side = round(max(right - left, bottom - top) * (1 + 2 * margin))
-    cut_width, cut_height = max(1, min(side, width)), max(1, min(side, height))
-    x = min(max(round((left + right - cut_width) / 2), 0), width - cut_width)
-    y = min(max(round((top + bottom - cut_height) / 2), 0), height - cut_height)
-    return x, y, x + cut_width, y + cut_height
-
-
-def within(box: Box, cut: tuple[int, int, int, int]) -> Box:
-    """A box as shares 0…1 of the picture that was cut out."""
-    left, top, right, bottom = cut
-    shares = (np.array(box) - (left, top, left, top)) / (right - left, bottom - top, right - left, bottom - top)
-    x0, y0, x1, y1 = shares.clip(0, 1).tolist()
-    return x0, y0, x1, y1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from pipeline.data import cutting, decoding
+from pipeline.data import decoding, framing
 from pipeline.serve import face_detection
 from pipeline.serve.litert import Classify
 
@@ -43,6 +43,6 @@ def cut(image: np.ndarray, boxes: list[tuple], size: int, margin: float) -> np.n
     """The faces in `boxes`, (k, size, size, 3) uint8, framed by unseen.margin as in training."""
     picture = Image.fromarray(image)
     height, width = image.shape[:2]
-    squares = [cutting.square_around(box, margin, width, height) for box in boxes]
+    squares = [framing.square_around(box, margin, width, height) for box in boxes]
     faces = [decoding.to_square(picture.crop(square), size) for square in squares]
     return np.stack(faces) if faces else np.empty((0, size, size, 3), np.uint8)

@@ -14,6 +14,8 @@ from pipeline.tracking.runs import fill, opened
 from pipeline.tracking.stages import MODELS, missing, model_row
 from pipeline.tracking.store import check, failures, reason, shown, tracking_uri, workspace
 
+KINDS = ("", "unseen", "xai", "end_to_end")  # of metrics/KIND_MODEL.json, which is KIND.* in a model's row
+
 
 def of_other_weights(path: str, weights: str) -> bool:
     """Whether dvc.lock says that the stage which wrote `path` read other weights than those on disk now."""
@@ -38,7 +40,8 @@ def sync() -> None:
         for model, digest in present.items():
             run, n_params, n_metrics = model_row(client, parent, model, digest)
             metrics: dict[str, Any] = {}
-            for name, prefix in ((model, ""), (f"unseen_{model}", "unseen."), (f"xai_{model}", "xai.")):
+            for kind in KINDS:
+                name, prefix = (f"{kind}_{model}", f"{kind}.") if kind else (model, "")
                 path = f"metrics/{name}.json"
                 if not (workspace() / path).is_file():
                     print(f"tracking: {path} is missing, left out: run `dvc repro`")
