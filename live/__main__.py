@@ -49,7 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(f"--host {host} is no address of this machine: leave it out for 127.0.0.1") from None
     except OSError as error:
         raise UserError(
-            f"cannot listen on {host} port {port} ({os.strerror(error.errno or 0)}): try `--port {port + 1}`, or 0 for any"
+            f"cannot listen on {host} port {port} ({os.strerror(error.errno or 0)}): try --port {port + 1}, or 0"
         ) from None
 
 
