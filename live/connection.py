@@ -116,6 +116,7 @@ class Connection:
         self.arrived.set()
         if older:
             await self.send(type="dropped", frame=older[0].number)
+        await asyncio.sleep(0)  # a free thread takes this frame before the next one, which may be here, replaces it
 
     async def judge_newest(self) -> None:
         """Start judging the newest frame whenever there is one, a place for it, and a free thread."""

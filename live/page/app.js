@@ -105,7 +105,7 @@ function setMirrored(on) {
 
 /** The screen takes the picture's shape, so that there are no bars. */
 function fit() {
-  if (video.videoWidth) screen.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
+  if (video.videoWidth) screen.style.setProperty("--shape", video.videoWidth / video.videoHeight);
   draw(overlay, answer, mirrored);
 }
 
@@ -135,6 +135,9 @@ function hello(message) {
   for (const input of $("models").querySelectorAll("input")) {
     input.parentElement.hidden = !message.models.includes(input.value);
   }
+  const [low, high] = message.unsure.map((share) => `${share * 100}%`);
+  document.documentElement.style.setProperty("--low", low);
+  document.documentElement.style.setProperty("--high", high);
   $("log").hidden = $("log-key").hidden = !message.mlflow;
   if (model && model !== message.model && message.models.includes(model)) {
     connection.command({ type: "model", model }); // as it was before the connection was lost

@@ -59,6 +59,7 @@ const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionD
 
 /** How sure a face's label is: of the class that it says, and of the mask where it is unsure. */
 export function sureness(face) {
-  if (face.label === "without_mask") return percent.format(1 - face.smoothed);
-  return percent.format(face.smoothed) + (face.label === "unsure" ? " masked" : "");
+  if (face.label === "unsure") return `${percent.format(face.smoothed)} masked`;
+  const sure = face.label === "with_mask" ? face.smoothed : 1 - face.smoothed;
+  return sure > 0.99 ? ">99%" : percent.format(sure);
 }

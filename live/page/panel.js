@@ -4,7 +4,7 @@ import { LABELS, sureness } from "./messages.js";
 
 const $ = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en");
-const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const COUNTS = ["faces_with_mask", "faces_without_mask", "unsure", "frames", "frames_without_face", "distinct_faces"];
 
 /** One row a face; the rows are kept and filled anew, so that nothing jumps. */
