@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline import quiet
 from pipeline.errors import UserError
 
 MODELS = Path("models")
@@ -29,8 +30,9 @@ def load(path: Path, threads: int = 1) -> Classify:
     if not path.exists():
         raise UserError(f"{path} is missing: run `dvc repro export`")
     try:
-        interpreter = Interpreter(str(path), num_threads=threads)
-        interpreter.allocate_tensors()
+        with quiet.stderr_closed():  # it says which delegate it made
+            interpreter = Interpreter(str(path), num_threads=threads)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path} is damaged ({error}): run `dvc checkout`, or `dvc repro --force export`") from None
     (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
