@@ -20,7 +20,7 @@ from pathlib import Path
 from pipeline import errors, params, tracking
 from pipeline.data import packing
 from pipeline.errors import UserError
-from pipeline.serve import litert, registry
+from pipeline.serve import litert, package, registry, rows
 from pipeline.serve.champion import choose
 from pipeline.serve.rows import Settings
 from pipeline.tracking import runs, store, sync
@@ -41,9 +41,16 @@ def read(name: str, p: params.Params, validation: str) -> registry.Trained:
             raise UserError(f"{path} is missing: run `dvc repro`, or `dvc checkout` to restore it from the cache")
         if path is not weights and sync.of_other_weights(path.as_posix(), weights.as_posix()):
             raise UserError(f"{path} is of an earlier {name}: run `dvc repro`")
+    settings = Settings(name, p.image_size, p.evaluate.threshold, p.unseen.margin)
+    try:  # MLflow would only warn
+        rows.judge(package.example(p.image_size)["image"][0], litert.load(served), settings)
+    except ValueError as error:
+        raise UserError(
+            f"{served} takes no pictures of image_size = {p.image_size} ({error}): run `dvc repro export`"
+        ) from None
     return registry.Trained(
         litert=served,
-        settings=Settings(name, p.image_size, p.evaluate.threshold, p.unseen.margin),
+        settings=settings,
         weights=tracking.weights_digest(weights),
         validation=validation,
         val_accuracy=json.loads(metrics.read_text(encoding="utf-8"))["val"]["accuracy"],
@@ -58,13 +65,15 @@ def register(trained: list[registry.Trained], p: params.Registry, afresh: bool) 
         for one in trained:
             version = registry.find(client, p.name, one)
             if version is None:
-                rows = runs.search(client, parent.info.experiment_id, {"kind": "model", "model.digest": one.weights})
+                trainings = runs.search(
+                    client, parent.info.experiment_id, {"kind": "model", "model.digest": one.weights}
+                )
                 version = registry.add(
                     client,
                     p.name,
                     one,
                     experiment_id=parent.info.experiment_id,
-                    run_id=rows[0].info.run_id if rows else None,
+                    run_id=trainings[0].info.run_id if trainings else None,
                     tags={"dvc.experiment": parent.data.tags["dvc.experiment"]},
                 )
                 new.append(version)
@@ -83,9 +92,7 @@ def register(trained: list[registry.Trained], p: params.Registry, afresh: bool) 
 def main() -> None:
     started = time.time()
     parser = argparse.ArgumentParser(prog="python -m pipeline.register", description="Register both models in MLflow.")
-    parser.add_argument(
-        "--afresh", action="store_true", help="choose between these two, whatever is champion now"
-    )
+    parser.add_argument("--afresh", action="store_true", help="choose between these two, whatever is champion now")
     afresh = parser.parse_args().afresh
     p = params.load()
     store.check()

