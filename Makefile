@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test repro lint lock-check ui plots clean
+.PHONY: help install demo test repro lint lock-check ui serve plots clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -38,6 +38,9 @@ lock-check: install  ## fail when dvc.lock no longer fits code or parameters
 
 ui: install  ## MLflow's pages on http://localhost:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+serve: install  ## MLflow's model server with the champion on http://127.0.0.1:5001, or PORT=…
+	@$(BIN)/python -m tools.serve --port $(or $(PORT),5001)
 
 plots: install  ## draw plots to dvc_plots/index.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc plots show

@@ -39,7 +39,7 @@ SMALL = {
     "xai.randomization_pictures": 2,
 }
 TRAINING = ["download", "split", "pretrained", "train_cnn", "train_mobilenet"]
-STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval", "xai", "audit", "report"]
+STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval", "xai", "audit", "report", "register"]
 METRICS = {f"metrics/{kind}{model}.json" for kind in ("", "unseen_", "xai_") for model in ("cnn", "mobilenet")}
 
 

@@ -1,0 +1,444 @@
+"""The registered models as they are used: versions and the champion in MLflow, and answers of MLflow's real server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import register
+from pipeline.data import decoding
+from pipeline.data.synthetic import draw_picture
+from pipeline.errors import UserError
+from pipeline.serve import face_detection, judging, litert, package
+from tools import modules, scratch, serve
+
+REPOSITORY = Path(__file__).parent.parent
+SIZE = 32
+ACCURACY = {"cnn": 0.975, "mobilenet": 0.99}
+OUTSIDE = """
+import sys, json
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+example = model.input_example
+answer = model.predict(example, params={"faces": "auto"})
+print(json.dumps([answer.to_dict("records"), sys.modules["pipeline"].__file__, "tensorflow" in sys.modules]))
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    """LiteRT files of two real, tiny models: the redder a picture is, and not blue, the likelier is a face mask."""
+    folder = tmp_path_factory.mktemp("exported")
+    for name, slope in (("cnn", 3.0), ("mobilenet", 9.0)):
+        litert.path_of(name, folder=folder).write_bytes(redness(slope))
+    return folder
+
+
+def redness(slope: float) -> bytes:
+    """A LiteRT file: logits 0 and `slope` times the mean of red less that of blue, as shares of 255; then softmax."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2 as freeze
+
+    @tf.function
+    def judge(images):
+        weights = tf.constant([[0, slope / 255], [0, 0], [0, -slope / 255]], tf.float32)
+        return tf.nn.softmax(tf.reduce_mean(images, (1, 2)) @ weights)
+
+    frozen = freeze(judge.get_concrete_function(tf.TensorSpec((1, SIZE, SIZE, 3), tf.float32)))
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
+
+
+def workspace(folder: Path, exported: Path) -> Path:
+    """A workspace as it is before the stage `register`."""
+    for name in ("models", "metrics", "data/split"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy("params.yaml", folder)
+    scratch.set_params(folder, {"image_size": SIZE})
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    for name in ACCURACY:
+        shutil.copy(litert.path_of(name, folder=exported), folder / "models")
+        train(folder, name)
+    rows = "".join(f"{i}.jpg,with_mask,{split},hash{i}\n" for i, split in enumerate(("train", "val", "val", "test")))
+    (folder / "data/split/manifest.csv").write_text(f"path,label,split,content_hash\n{rows}")
+    return folder
+
+
+def train(folder: Path, name: str, accuracy: float | None = None, weights: str = "weights of") -> None:
+    """What a training and its evaluation leave of the model, but for the exported file."""
+    (folder / f"models/{name}.weights.h5").write_text(f"{weights} {name}")
+    (folder / f"metrics/{name}.json").write_text(json.dumps({"val": {"accuracy": accuracy or ACCURACY[name]}}))
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory) -> Path:
+    """A new MLflow database, made once: the migrations take seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def repo(tmp_path: Path, exported: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace with an empty store, the working directory in it."""
+    folder = workspace(tmp_path / "a repo", exported)
+    shutil.copy(migrated, folder / "mlflow.db")
+    for name in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+    # Set, so that it is unset again: MLflow writes its address there for its children.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    monkeypatch.setattr(sys, "argv", ["register"])
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture) -> str:
+    """The verdict of the stage, run now."""
+    register.main()
+    return capsys.readouterr().out.splitlines()[-2].removeprefix("register: ")
+
+
+def client(folder: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def versions(folder: Path) -> dict[int, Any]:
+    return {int(one.version): one for one in client(folder).search_model_versions("name = 'face-mask'")}
+
+
+def champion(folder: Path) -> int | None:
+    found = client(folder).get_registered_model("face-mask").aliases.get("champion")
+    return found and int(found)
+
+
+def test_both_models_are_registered_once_and_the_better_is_champion(repo, capsys):
+    from pipeline import tracking
+
+    digest = tracking.weights_digest("models/mobilenet.weights.h5")
+    tracking.log_training("mobilenet", params={}, history=[], metrics={}, digest=digest, started=time.time())
+    assert "version 2 (mobilenet, validation accuracy 99.00%) becomes champion" in said(capsys)
+    cnn, mobilenet = versions(repo)[1], versions(repo)[2]
+    assert champion(repo) == 2
+    assert (cnn.tags["model"], cnn.tags["val.accuracy"]) == ("cnn", "0.975")
+    assert (mobilenet.tags["model"], mobilenet.tags["model.digest"]) == ("mobilenet", digest)
+    assert mobilenet.tags["dvc.experiment"].startswith("workspace-")
+    assert "becomes champion, not version 1 (cnn" in cnn.tags["champion.rule"] == mobilenet.tags["champion.rule"]
+    assert client(repo).get_run(mobilenet.run_id).data.tags["model.digest"] == digest
+    assert mobilenet.description == "mobilenet, validation accuracy 99.00%"
+
+    before = {number: one.tags for number, one in versions(repo).items()}
+    assert (
+        said(capsys) == "version 2 (mobilenet, validation accuracy 99.00%) stays champion: nothing better was trained"
+    )
+    assert {number: one.tags for number, one in versions(repo).items()} == before
+
+
+def test_a_worse_training_is_registered_and_not_promoted_and_a_better_one_is(repo, capsys):
+    register.main()
+    train(repo, "mobilenet", 0.985, "worse weights of")
+    assert "version 3 (mobilenet, validation accuracy 98.50%) is not better" in said(capsys)
+    assert champion(repo) == 2
+    assert "not better" in versions(repo)[3].tags["champion.rule"]
+    train(repo, "cnn", 0.995, "better weights of")
+    assert "version 4 (cnn, validation accuracy 99.50%) becomes champion" in said(capsys)
+    assert champion(repo) == 4
+    assert "version 4" in versions(repo)[2].tags["champion.rule"]  # the one before says who followed
+    train(repo, "mobilenet")  # back to the first: it is there
+    assert "stays champion" in said(capsys)
+    assert sorted(versions(repo)) == [1, 2, 3, 4]
+
+
+def test_none_is_champion_below_the_floor(repo, capsys):
+    scratch.set_params(repo, {"registry.min_val_accuracy": 0.999})
+    assert said(capsys).startswith("there is no champion: version 2 (mobilenet")
+    assert champion(repo) is None
+    assert sorted(versions(repo)) == [1, 2]
+    with pytest.raises(UserError, match="has no champion"):
+        serve.main()
+
+
+def test_a_deleted_champion_is_followed_by_the_better_of_these(repo, capsys):
+    register.main()
+    client(repo).delete_model_version("face-mask", "2")
+    assert champion(repo) is None
+    assert "version 3 (mobilenet, validation accuracy 99.00%) becomes champion" in said(capsys)
+    client(repo).delete_registered_model_alias("face-mask", "champion")
+    assert "version 3 (mobilenet, validation accuracy 99.00%) becomes champion" in said(capsys)
+    assert champion(repo) == 3
+    client(repo).delete_registered_model("face-mask")
+    assert "becomes champion" in said(capsys)
+    assert sorted(versions(repo)) == [1, 2]
+
+
+def test_another_exam_promotes_nobody_unless_asked_afresh(repo, capsys, monkeypatch):
+    register.main()
+    manifest = repo / "data/split/manifest.csv"
+    manifest.write_text(manifest.read_text().replace("hash2", "another"))
+    train(repo, "cnn", 1.0, "lucky weights of")
+    assert "was judged on other validation pictures" in said(capsys)
+    assert champion(repo) == 2
+    monkeypatch.setattr(sys, "argv", ["register", "--afresh"])
+    assert "chosen afresh" in said(capsys)
+    assert champion(repo) == 3
+
+
+def test_other_settings_make_another_version_of_the_same_weights(repo, capsys):
+    register.main()
+    scratch.set_params(repo, {"evaluate.threshold": 0.6})
+    assert "version 4 (mobilenet, validation accuracy 99.00%) becomes champion: the weights of version 2" in said(
+        capsys
+    )
+    assert champion(repo) == 4
+
+
+def test_a_champion_that_somebody_else_made_is_left_alone(repo, capsys):
+    client(repo).create_registered_model("face-mask")
+    client(repo).create_model_version("face-mask", str(repo / "models"))
+    client(repo).set_registered_model_alias("face-mask", "champion", "1")
+    assert said(capsys).startswith("version 1 (of unknown kind, validation accuracy unknown) stays champion")
+    assert sorted(versions(repo)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [
+        ("models/cnn.float32.tflite", "dvc repro"),
+        ("models/mobilenet.weights.h5", "dvc checkout"),
+        ("metrics/cnn.json", "dvc repro"),
+        ("data/split/manifest.csv", "dvc repro split"),
+    ],
+)
+def test_what_is_missing_is_named_and_nothing_is_registered(repo, missing, remedy):
+    (repo / missing).unlink()
+    with pytest.raises(UserError, match=f"{missing} is missing.*{remedy}"):
+        register.main()
+    assert versions(repo) == {}
+
+
+def test_a_file_that_judges_no_picture_of_this_size_is_refused(repo):
+    scratch.set_params(repo, {"image_size": 64})
+    with pytest.raises(UserError, match=r"models/cnn\.float32\.tflite takes no pictures of image_size = 64"):
+        register.main()
+    (repo / "models/cnn.float32.tflite").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"models/cnn\.float32\.tflite is damaged"):
+        register.main()
+    assert versions(repo) == {}
+
+
+def test_figures_of_earlier_weights_are_refused(repo):
+    lock = {"deps": [{"path": "models/cnn.weights.h5", "md5": "of before"}], "outs": [{"path": "metrics/cnn.json"}]}
+    (repo / "dvc.lock").write_text(json.dumps({"stages": {"evaluate": lock}}))
+    with pytest.raises(UserError, match=r"metrics/cnn\.json is of an earlier cnn: run `dvc repro`"):
+        register.main()
+
+
+def python(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen:
+    """A Python of its own in a folder, with the project on its path."""
+    environment = scratch.environment() | {"PYTHONPATH": str(REPOSITORY)} | variables
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def test_a_store_that_does_not_answer_ends_the_stage_in_one_line(repo):
+    stage = python(repo, "-m", "pipeline.register", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    out, err = stage.communicate(timeout=60)
+    assert (stage.returncode, out) == (1, "")
+    assert err.startswith("register: MLFLOW_TRACKING_URI=http://127.0.0.1:9: no answer") and err.count("\n") == 1
+
+
+def test_two_at_once_register_each_model_once(repo):
+    both = [python(repo, "-m", "pipeline.register") for _ in range(2)]
+    outputs = [stage.communicate(timeout=120) for stage in both]
+    assert [(stage.returncode, err) for stage, (_, err) in zip(both, outputs, strict=True)] == [(0, "")] * 2
+    assert sorted(versions(repo)) == [1, 2]
+    assert sum("is new" in line for out, _ in outputs for line in out.splitlines()) == 2
+
+
+def test_a_version_carries_the_code_that_it_runs(repo, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    imported = modules.imported_files(Path("pipeline/serve/mlflow_model.py"))
+    assert {f"pipeline/{module}.py" for module in package.CODE} == imported
+    names = {name.partition(".")[0] for path in imported for name in modules.imported_names(Path(path))}
+    distributions = packages_distributions()
+    needed = {distributions[name][0].lower() for name in names - {"pipeline", "mlflow", *sys.stdlib_module_names}}
+    assert needed | {"mlflow"} == set(package.PACKAGES)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, exported: Path, migrated: Path) -> Iterator[tuple[Path, str]]:
+    """A workspace with its champion registered and served: by the stage and `make serve`'s command, as processes."""
+    folder = workspace(tmp_path_factory.mktemp("served") / "a repo", exported)
+    shutil.copy(migrated, folder / "mlflow.db")
+    stage = python(folder, "-m", "pipeline.register")
+    assert stage.wait(120) == 0, stage.communicate()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = folder / "server.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tools.serve", "--port", str(port)],
+            cwd=folder,
+            env=scratch.environment() | {"PYTHONPATH": str(REPOSITORY)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2)
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.1)
+        yield folder, address
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def ask(address: str, body: object) -> tuple[int, Any]:
+    """The server's HTTP status and JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read(), parse_constant=pytest.fail)  # NaN is no JSON
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def judged(address: str, *images: object, faces: str | None = None) -> list[dict]:
+    """The rows that the server answers for these pictures."""
+    params = {"params": {"faces": faces}} if faces else {}
+    status, answer = ask(address, {"dataframe_records": [{"image": image} for image in images], **params})
+    assert status == 200, answer
+    return answer["predictions"]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def text(encoded: bytes) -> str:
+    return base64.b64encode(encoded).decode()
+
+
+def plain(red: int, blue: int) -> bytes:
+    return png(np.full((50, 40, 3), (red, 0, blue), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def street() -> np.ndarray:
+    """A grey picture with a drawn face in a corner, where the detector finds it."""
+    for index in range(40):
+        canvas = np.full((300, 400, 3), 128, np.uint8)
+        canvas[20:148, 20:148] = np.asarray(draw_picture(0, "without_mask", index, size=128))
+        if len(face_detection.detect(canvas)):
+            return canvas
+    pytest.fail("no face was found in any of 40 drawn pictures")
+
+
+def test_pictures_are_answered_as_the_litert_file_judges_them(served):
+    folder, address = served
+    classify = litert.load(litert.path_of("mobilenet", folder=folder / "models"))
+    pictures = [plain(200, 10), plain(10, 200), plain(0, 0), png(np.asarray(draw_picture(1, "with_mask", 3, size=90)))]
+    rows = judged(address, *map(text, pictures))
+    pixels = np.stack([decoding.decode(one, SIZE).pixels for one in pictures])
+    assert [row["probability"] for row in rows] == classify(pixels).tolist()
+    assert [row["class"] for row in rows][:3] == ["with_mask", "without_mask", "with_mask"]  # 0.5 is the threshold
+    assert {row["model"] for row in rows} == {"mobilenet"} and {row["error"] for row in rows} == {None}
+    assert list(rows[0]) == ["class", "probability", "model", "error"]
+
+
+def test_line_breaks_and_a_data_address_around_the_base64_do_no_harm(served):
+    encoded = base64.encodebytes(plain(200, 10)).decode()
+    assert "\n" in encoded
+    assert [row["class"] for row in judged(served[1], encoded, f"data:image/png;base64,{encoded}")] == ["with_mask"] * 2
+
+
+def test_a_bad_picture_is_an_error_of_its_row_alone(served):
+    good = text(plain(200, 10))
+    cut_off = text(png(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8))[:3000])
+    rows = judged(served[1], "!!", good, None, "", text(b"hello"), cut_off, 7, "Größe", good)
+    assert [row["class"] for row in rows] == [None, "with_mask", *[None] * 6, "with_mask"]
+    errors = [row["error"] for row in rows if row["class"] is None]
+    assert errors[0] == errors[5] == errors[6] == "no base64"
+    assert errors[1] == errors[2] == "no picture: the column image is empty"
+    assert errors[3] == "no picture"
+    assert errors[4].startswith("damaged")
+    assert all(row["probability"] is None for row in rows if row["error"])
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"dataframe_records": [{"picture": "x"}]}, "missing inputs ['image']"),
+        ({"dataframe_records": []}, "missing inputs ['image']"),
+        ({"pictures": ["x"]}, "exactly one of the input fields"),
+        (b"image=x", "valid JSON"),
+        ({"dataframe_records": [{"image": "x"}], "params": {"faces": "some"}}, "params.faces = 'some': take whole or"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_reason(served, body, says):
+    status, answer = ask(served[1], body)
+    assert status == 400
+    assert says in answer["message"] and "Traceback" not in json.dumps(answer)
+
+
+def test_with_faces_auto_the_face_is_found_and_judged_or_none_is_there(served, street):
+    folder, address = served
+    classify = litert.load(litert.path_of("mobilenet", folder=folder / "models"))
+    box = tuple(face_detection.detect(street)[0, :4])
+    whole, auto = (judged(address, text(png(street)), faces=faces)[0]["probability"] for faces in ("whole", "auto"))
+    assert auto == classify(judging.cut(street, [box], SIZE, 0.25))[0] != whole
+    (row,) = judged(address, text(plain(200, 10)), faces="auto")
+    assert (row["class"], row["error"]) == (None, "no face found")
+
+
+def test_many_at_once_get_their_own_answers(served):
+    from concurrent.futures import ThreadPoolExecutor
+
+    images = [text(plain(red, 100)) for red in range(0, 250, 10)]
+    alone = judged(served[1], *images)
+    with ThreadPoolExecutor(8) as pool:
+        assert [row for (row,) in pool.map(lambda image: judged(served[1], image), images)] == alone
+
+
+def test_a_version_loads_in_a_process_that_knows_nothing_of_the_repository(served, tmp_path):
+    folder, _ = served
+    environment = scratch.environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    command = [sys.executable, "-I", "-c", OUTSIDE, "models:/face-mask@champion"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows, module, tensorflow = json.loads(done.stdout)
+    assert rows == [{"class": None, "probability": None, "model": "mobilenet", "error": "no face found"}]
+    assert str(folder / "mlartifacts") in module and not tensorflow
