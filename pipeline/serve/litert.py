@@ -20,6 +20,14 @@ def path_of(name: str, number_format: str = "float32", folder: Path = MODELS) ->
     return folder / f"{name}.{number_format}.tflite"
 
 
+def weights_of(name: str) -> Path:
+    """The weights that the model NAME's files were made of, by whose digest MLflow knows it; UserError without."""
+    path = MODELS / f"{name}.weights.h5"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run `dvc repro train_{name}`")
+    return path
+
+
 def load(path: Path, threads: int = 1) -> Classify:
     """A function from (n, s, s, 3) uint8 raw pixels to P(with_mask), (n,) float32; not for two threads at once.
 
