@@ -110,9 +110,8 @@ def main() -> None:
         tags={registry.WHY: lines[-1]},
         started=started,
     )
-    for line in lines:
+    for line in [*lines[:-1], f"{lines[-1]}; {time.time() - started:.1f} s"]:
         print(f"register: {line}")
-    print(f"register: serve the champion with `make serve`; {time.time() - started:.1f} s")
 
 
 if __name__ == "__main__":
