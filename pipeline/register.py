@@ -60,7 +60,7 @@ def read(name: str, p: params.Params, validation: str) -> registry.Trained:
 def register(trained: list[registry.Trained], p: params.Registry, afresh: bool) -> list[str]:
     """Add what is new and choose the champion, with other processes kept out; what happened, in lines."""
     lines, versions, new = [], [], []
-    with runs.opened(adopt=True) as (client, parent):
+    with runs.opened() as (client, parent):
         registry.ensure(client, p.name)
         for one in trained:
             version = registry.find(client, p.name, one)
