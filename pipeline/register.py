@@ -60,7 +60,7 @@ def read(name: str, p: params.Params, validation: str) -> registry.Trained:
 def register(trained: list[registry.Trained], p: params.Registry, afresh: bool) -> list[str]:
     """Add what is new and choose the champion, with other processes kept out; what happened, in lines."""
     lines, versions, new = [], [], []
-    with runs.opened(adopt=True) as (client, parent):
+    with runs.opened() as (client, parent):
         registry.ensure(client, p.name)
         for one in trained:
             version = registry.find(client, p.name, one)
@@ -110,9 +110,8 @@ def main() -> None:
         tags={registry.WHY: lines[-1]},
         started=started,
     )
-    for line in lines:
+    for line in [*lines[:-1], f"{lines[-1]}; {time.time() - started:.1f} s"]:
         print(f"register: {line}")
-    print(f"register: serve the champion with `make serve`; {time.time() - started:.1f} s")
 
 
 if __name__ == "__main__":

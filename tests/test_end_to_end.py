@@ -213,6 +213,18 @@ def test_the_models_stand_in_mlflow_one_row_each_with_parameters_and_figures(rep
         assert {"seconds", "peak_memory_mb", "epoch.val_accuracy"} <= set(logged)
 
 
+def test_the_models_stand_in_the_registry_once_and_point_to_their_trainings(repo):
+    client = MlflowClient(f"sqlite:///{repo / 'mlflow.db'}")
+    found = client.search_model_versions("name = 'face-mask'")
+    runs = {model: run for (_, model), run in rows(repo).items()}
+    assert sorted(version.tags["model"] for version in found) == ["cnn", "mobilenet"]
+    for version in found:
+        run = runs[version.tags["model"]]
+        assert version.run_id == run.info.run_id
+        assert version.tags["model.digest"] == run.data.tags["model.digest"]
+        assert float(version.tags["val.accuracy"]) == run.data.metrics["val.accuracy"]
+
+
 def test_a_second_run_gives_the_same_lock_byte_for_byte(repo):
     before = (repo / "dvc.lock").read_bytes()
     assert sorted(stages_run(dvc(repo, "repro", "--force"))) == sorted(STAGES)

@@ -114,7 +114,7 @@ def repo(tmp_path: Path, exported: Path, migrated: Path, monkeypatch: pytest.Mon
 def said(capsys: pytest.CaptureFixture) -> str:
     """The verdict of the stage, run now."""
     register.main()
-    return capsys.readouterr().out.splitlines()[-2].removeprefix("register: ")
+    return capsys.readouterr().out.splitlines()[-1].removeprefix("register: ").rpartition(";")[0]
 
 
 def client(folder: Path) -> Any:
@@ -321,6 +321,13 @@ def served(tmp_path_factory, exported: Path, migrated: Path) -> Iterator[tuple[P
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def test_a_port_that_is_taken_is_named(served, monkeypatch):
+    port = served[1].rpartition(":")[2]
+    monkeypatch.setattr(sys, "argv", ["serve", "--port", port])
+    with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 cannot be taken .*PORT="):
+        serve.main()
 
 
 def ask(address: str, body: object) -> tuple[int, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5001)
     parser.add_argument("--host", default="127.0.0.1")
     arguments = parser.parse_args()
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does: one that was just ended is free
+        try:
+            free.bind((arguments.host, arguments.port))
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"port {arguments.port} of {arguments.host} cannot be taken ({error}): make serve PORT=…"
+            ) from None
     name = params.load().registry.name
     store.check()
     uri = store.tracking_uri()

@@ -58,7 +58,7 @@ def log(litert: Path, settings: Settings, model_id: str) -> None:
 
     from pipeline.serve import mlflow_model
 
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # not every step
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # not every step
     mlflow.set_tracking_uri(tracking_uri())
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / "pipeline"
