@@ -38,6 +38,7 @@ def fabricate(folder: Path, *, unseen_and_xai_only: bool = False) -> None:
         fabricate_first_half(folder, generator)
     fabricate_unseen(folder, generator)
     fabricate_xai(folder, generator)
+    fabricate_use(folder)
 
 
 def fabricate_first_half(folder: Path, generator: np.random.Generator) -> None:
@@ -161,3 +162,13 @@ def fabricate_xai(folder: Path, generator: np.random.Generator) -> None:
         path = folder / "plots/xai" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (60, 120, 3), np.uint8)).save(path)
+
+
+def fabricate_use(folder: Path) -> None:
+    """The figures of detection and classification together, and of the replayed clip."""
+    for model in MODELS:
+        both = {"n_both": 40, "both": 0.9, "both_low": 0.8, "both_high": 0.95}
+        write_json(folder / f"metrics/end_to_end_{model}.json", both)
+        webcam = {"mean_confidence_with_mask": 0.96, "mean_confidence_without_mask": 0.93}
+        filmed = {"filmed_face_right": 0.9, "filmed_face_wrong": 0.04}
+        write_json(folder / f"metrics/replay_{model}.json", {"frames": 90, **webcam, **filmed})

@@ -37,10 +37,16 @@ SMALL = {
     "xai.max_steps": 8,
     "xai.faithfulness_steps": 4,
     "xai.randomization_pictures": 2,
+    "export.calibration_pictures": 8,
+    "clip.pictures": 2,
+    "clip.seconds": 0.4,
+    "clip.fps": 5,
 }
 TRAINING = ["download", "split", "pretrained", "train_cnn", "train_mobilenet"]
-STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval", "xai", "audit", "report", "register"]
-METRICS = {f"metrics/{kind}{model}.json" for kind in ("", "unseen_", "xai_") for model in ("cnn", "mobilenet")}
+JUDGING = ["evaluate", "unseen_eval", "xai", "export", "end_to_end", "replay", "report", "register"]  # by the models
+STAGES = [*TRAINING, *JUDGING, "unseen_download", "unseen_faces", "audit", "clip"]
+KINDS = ("", "unseen_", "xai_", "end_to_end_", "replay_")
+METRICS = {f"metrics/{kind}{model}.json" for kind in KINDS for model in ("cnn", "mobilenet")}
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -235,7 +241,7 @@ def test_a_second_run_gives_the_same_lock_byte_for_byte(repo):
 
 def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_runs_nothing(repo):
     output = dvc(repo, "exp", "run", "--name", "other-dropout", "-S", "model.dropout=0.1")
-    assert stages_run(output) == ["train_cnn", "train_mobilenet", "evaluate", "unseen_eval", "xai", "report"]
+    assert sorted(stages_run(output)) == sorted(["train_cnn", "train_mobilenet", *JUDGING])
     found = rows(repo)
     assert len(found) == 4
     assert found["other-dropout", "cnn"].data.params["model.dropout"] == "0.1"
@@ -243,7 +249,8 @@ def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_ru
     shown = dvc(repo, "exp", "show", "--csv")
     assert "other-dropout" in shown
     changes = json.loads(dvc(repo, "metrics", "diff", "--json"))
-    assert set(changes) == METRICS
+    assert {f"metrics/{kind}{model}.json" for kind in KINDS[:3] for model in ("cnn", "mobilenet")} <= set(changes)
+    assert set(changes) <= METRICS  # what the small models find in the scenes may be the same
     assert all(change["old"] != change["new"] for change in changes["metrics/cnn.json"].values())
 
     git(repo, "checkout", "-q", ".")

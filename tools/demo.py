@@ -38,6 +38,8 @@ PARAMS = {
     "xai.max_steps": 64,
     "xai.faithfulness_steps": 4,
     "xai.randomization_pictures": 2,
+    "export.calibration_pictures": 32,
+    "clip.pictures": 4,
 }
 
 

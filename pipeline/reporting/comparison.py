@@ -62,8 +62,11 @@ ROWS = (
     Row("unseen, mean confidence without mask", "unseen.mean_confidence_without_mask"),
     Row("incorrectly worn masks called masked", "unseen.incorrect_called_mask", "count"),
     Row("… of", "unseen.n_incorrect", "count"),
-    Row("webcam confidence, with mask", "replay.mean_confidence_with_mask"),
-    Row("webcam confidence, without mask", "replay.mean_confidence_without_mask"),
+    Row("found by the detector and called right, of unseen faces", "end_to_end.both"),
+    Row("webcam confidence, with mask", "replay.mean_confidence_with_mask", brief=True),
+    Row("webcam confidence, without mask", "replay.mean_confidence_without_mask", brief=True),
+    Row("webcam, frames in which the filmed face is labelled right", "replay.filmed_face_right"),
+    Row("… wrong", "replay.filmed_face_wrong"),
     Row("attribution inside the face, gain", "xai.face_gain", "small", brief=True),
     Row("attribution inside its lower half, gain", "xai.lower_face_gain", "small", brief=True),
     Row("insertion AUC", "xai.insertion_auc", "number"),
@@ -83,6 +86,7 @@ def model_figures(folder: Path, model: str, split: Mapping | None) -> Figures:
         (model, ""),
         (f"unseen_{model}", "unseen."),
         (f"xai_{model}", "xai."),
+        (f"end_to_end_{model}", "end_to_end."),
         (f"replay_{model}", "replay."),
     ):
         if (path := folder / f"{name}.json").is_file():

@@ -37,6 +37,8 @@ WRITTEN_BY = {
     **{f"metrics/{model}.json": "evaluate" for model in MODELS},
     **{f"metrics/unseen_{model}.json": "unseen_eval" for model in MODELS},
     **{f"metrics/xai_{model}.json": "xai" for model in MODELS},
+    **{f"metrics/end_to_end_{model}.json": "end_to_end" for model in MODELS},
+    **{f"metrics/replay_{model}.json": "replay" for model in MODELS},
 }
 
 

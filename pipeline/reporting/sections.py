@@ -60,6 +60,9 @@ def compared(found: Found, split: Mapping, confidence: float, loss_rise: float) 
             " grouped figures are the ones to believe.",
             markdown(comparison.table(found, confidence=confidence)),
             original.NOTES,
+            "The original's webcam figures come from people before a camera, its mean confidence in the class that it"
+            " called. Ours come from a clip of unseen faces, filmed as before a webcam (the recipe is in"
+            " `pipeline/clip.py`), which `pipeline.replay` watches as the live page does.",
             "### How the two questions are answered",
             verdicts.RULES.format(loss_rise=f"{100 * loss_rise:g} %"),
         )
