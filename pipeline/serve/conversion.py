@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,10 @@ def litert(model: keras.Model, number_format: str, calibration: np.ndarray) -> b
         converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-    with stderr_closed():
+    # That it took an older way, and that int8's input has no ranges of its own, which those of the pictures are.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    with stderr_closed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return converter.convert()
 
 
