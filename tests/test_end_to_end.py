@@ -39,8 +39,20 @@ SMALL = {
     "xai.randomization_pictures": 2,
 }
 TRAINING = ["download", "split", "pretrained", "train_cnn", "train_mobilenet"]
-STAGES = [*TRAINING, "evaluate", "unseen_download", "unseen_faces", "unseen_eval", "xai", "audit", "report"]
-METRICS = {f"metrics/{kind}{model}.json" for kind in ("", "unseen_", "xai_") for model in ("cnn", "mobilenet")}
+STAGES = [
+    *TRAINING,
+    "evaluate",
+    "unseen_download",
+    "unseen_faces",
+    "unseen_eval",
+    "xai",
+    "audit",
+    "end_to_end",
+    "report",
+]
+METRICS = {
+    f"metrics/{kind}{model}.json" for kind in ("", "unseen_", "xai_", "end_to_end_") for model in ("cnn", "mobilenet")
+}
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -148,7 +160,12 @@ def test_other_unseen_pictures_run_no_training(repo):
     try:
         scratch.set_params(repo, status)
         stale = json.loads(dvc(repo, "status", "--json"))
-        assert set(stale) == {"unseen_download", "unseen_faces", "report"}  # and unseen_eval, once their outputs differ
+        assert set(stale) == {
+            "unseen_download",
+            "unseen_faces",
+            "end_to_end",
+            "report",
+        }  # and unseen_eval, once their outputs differ
     finally:
         git(repo, "checkout", "-q", "params.yaml")
 
@@ -220,7 +237,15 @@ def test_a_second_run_gives_the_same_lock_byte_for_byte(repo):
 
 def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_runs_nothing(repo):
     output = dvc(repo, "exp", "run", "--name", "other-dropout", "-S", "model.dropout=0.1")
-    assert stages_run(output) == ["train_cnn", "train_mobilenet", "evaluate", "unseen_eval", "xai", "report"]
+    assert stages_run(output) == [
+        "train_cnn",
+        "train_mobilenet",
+        "evaluate",
+        "unseen_eval",
+        "xai",
+        "end_to_end",
+        "report",
+    ]
     found = rows(repo)
     assert len(found) == 4
     assert found["other-dropout", "cnn"].data.params["model.dropout"] == "0.1"

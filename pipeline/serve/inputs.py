@@ -100,7 +100,7 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def shots(one: Input, *, every: float, url_bytes: int, url_seconds: float) -> Iterator[Shot]:
+def shots(one: Input, every: float, url_bytes: int, url_seconds: float) -> Iterator[Shot]:
     """The picture, or a film's frames, one each `every` seconds (0: all of them). Raises Unreadable, perhaps midway."""
     try:
         with opened(one, url_bytes, url_seconds) as file:
