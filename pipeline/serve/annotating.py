@@ -29,7 +29,7 @@ def draw(image: np.ndarray, faces: Sequence[dict]) -> np.ndarray:
     picture = Image.fromarray(image).copy()
     pen = ImageDraw.Draw(picture)
     height, width = image.shape[:2]
-    thick = max(1, round(max(height, width) / 320))
+    thick = max(2, round(max(height, width) / 320))  # a film halves the resolution of colours
     font = ImageFont.load_default(max(9, round(max(height, width) / 60)))
     for face in faces:
         left, top, right, bottom = face["box"]
@@ -92,7 +92,7 @@ def targets(inputs: Sequence[Input], folder: Path, named: Iterable[str]) -> list
     for one in inputs:
         path = folder / free_name(one, taken)
         if path.exists() and identity(path) in files:
-            raise UserError(f"--annotate {folder} would overwrite {one.name}: name another folder")
+            raise UserError(f"--annotate {folder} would overwrite {path}, which is to be judged: name another folder")
         found.append(path)
     return found
 

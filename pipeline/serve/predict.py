@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -111,7 +112,7 @@ def predict(args: argparse.Namespace) -> None:
                     for number, shot in enumerate(inputs.shots(one, *limits)):
                         faces = [describe(face) for face in judge(shot.image)]
                         if sys.stdout.isatty():
-                            bar.clear()
+                            make_room(bar)
                         write(one.name, shot.frame, shot.seconds, faces)
                         keep(shot.image, shot.seconds or 0.0, faces)
                         read += number == 0
@@ -132,9 +133,15 @@ def progress(files: int, films: bool) -> tqdm:
     return tqdm(total=files, delay=1, miniters=0, bar_format=shape, leave=False, disable=files < 2 and not films)
 
 
+def make_room(bar: tqdm) -> None:
+    """Clear the bar's line for another, if it is shown already."""
+    if not bar.disable and time.time() > bar.start_t + bar.delay:
+        bar.clear()
+
+
 def complain(bar: tqdm, name: str, reason: str) -> None:
     """Say what cannot be read, clear of the bar."""
-    bar.clear()
+    make_room(bar)
     print(f"predict: {name}: {reason}", file=sys.stderr)
 
 
