@@ -112,8 +112,8 @@ def shots(one: Input, every: float, url_bytes: int, url_seconds: float) -> Itera
                 yield Shot(np.asarray(decoding.open_rgb(read_whole(file))[0]))
     except decoding.BadPicture as error:
         raise Unreadable(str(error)) from None
-    except PermissionError as error:
-        raise Unreadable(str(error.strerror).lower()) from None
+    except OSError as error:
+        raise Unreadable(error.strerror or type(error).__name__) from None
 
 
 def opened(one: Input, url_bytes: int, url_seconds: float) -> BinaryIO:

@@ -106,7 +106,7 @@ def predict(args: argparse.Namespace) -> None:
         for name, reason in faults:
             complain(bar, name, reason)
         for place, (one, copy) in enumerate(zip(found, copies, strict=True)):
-            bar.set_postfix_str(one.name, refresh=False)
+            bar.set_description_str(one.name, refresh=False)
             try:
                 with annotating.keeping(copy, one.is_film) as keep:
                     for number, shot in enumerate(inputs.shots(one, *limits)):
@@ -129,7 +129,7 @@ def predict(args: argparse.Namespace) -> None:
 
 def progress(files: int, films: bool) -> tqdm:
     """A bar from a second on, where there is something to wait for; a film counts as far as it is judged."""
-    shape = "{percentage:3.0f}%|{bar:20}| {postfix} [{elapsed}<{remaining}]"
+    shape = "{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}<{remaining}]"
     return tqdm(total=files, delay=1, miniters=0, bar_format=shape, leave=False, disable=files < 2 and not films)
 
 
