@@ -16,11 +16,13 @@ from tools import readme
 TEXT = Path("README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", readme.BLOCKS)
-def test_the_tables_hold_the_figures_of_the_committed_metrics(path):
+@pytest.mark.parametrize(("path", "name", "block"), readme.BLOCKS)
+def test_the_tables_hold_the_figures_of_the_committed_metrics(path, name, block):
     text = path.read_text(encoding="utf-8")
-    assert readme.BEGIN in text and readme.END in text
-    assert readme.written(text, readme.BLOCKS[path]()) == text
+    assert readme.written(text, name, block()) == text
+    assert readme.written(text, name, "other") != text
+    with pytest.raises(ValueError, match="missing"):
+        readme.written(text.replace(f"<!-- /{name} -->", ""), name, block())
 
 
 def test_every_line_of_the_readmes_table_is_one_of_the_reports():

@@ -68,6 +68,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / f"metrics/{model}.json").write_text(json.dumps(evaluated(i)))
         (folder / f"metrics/unseen_{model}.json").write_text(json.dumps({"n": 90, "accuracy": (7 + i) / 10}))
         (folder / f"metrics/xai_{model}.json").write_text(json.dumps({"face_gain": 1.5, "none": None}))
+        (folder / f"metrics/end_to_end_{model}.json").write_text(json.dumps({"detection": {"recall": 0.9}}))
         with (folder / f"plots/history_{model}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, ["epoch", "phase", "loss", "val_accuracy"])
             writer.writeheader()
@@ -113,9 +114,10 @@ def train(model: str, **changed: Any) -> None:
 
 
 def add_findings(model: str) -> None:
-    """What evaluate, unseen_eval and xai log about a model."""
-    for name, prefix in ((model, ""), (f"unseen_{model}", "unseen."), (f"xai_{model}", "xai.")):
-        found = tracking.flatten(json.loads(Path(f"metrics/{name}.json").read_text()), prefix)
+    """What evaluate, unseen_eval, xai and end_to_end log about a model."""
+    for kind in ("", "unseen", "xai", "end_to_end"):
+        path = Path(f"metrics/{kind}_{model}.json" if kind else f"metrics/{model}.json")
+        found = tracking.flatten(json.loads(path.read_text()), f"{kind}." if kind else "")
         tracking.log_model_metrics(model, digest=digest(model), metrics=found)
 
 
@@ -163,6 +165,7 @@ def test_one_row_a_model(store: Path) -> None:
     assert mobilenet.data.metrics["test.accuracy"] == 0.91
     assert mobilenet.data.metrics["unseen.accuracy"] == 0.8
     assert cnn.data.metrics.keys() >= {"train.accuracy", "val.accuracy", "unseen.n", "xai.face_gain", "peak_memory_mb"}
+    assert cnn.data.metrics["end_to_end.detection.recall"] == 0.9
     assert 5 <= cnn.data.metrics["seconds"] < 30
     assert cnn.info.end_time - cnn.info.start_time >= 5000
     curve = client().get_metric_history(mobilenet.info.run_id, "epoch.val_accuracy")
@@ -198,7 +201,7 @@ def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "nothing to bring over" in line] == lines[2:]
     assert "cnn in workspace-" in lines[0]
-    assert "5 parameters, 9 metrics" in lines[0]
+    assert "5 parameters, 10 metrics" in lines[0]
     synced = rows()
     assert len(synced) == 2
     cost = {"seconds", "peak_memory_mb"}

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.reporting import comparison, original
-from pipeline.reporting.cells import by_size, markdown
+from pipeline.reporting.cells import by_size, interval, markdown
 from pipeline.reporting.comparison import GROUPED
 from pipeline.reporting.inputs import MODELS
 
 METRICS = Path("metrics")
-BEGIN, END = "<!-- results: python -m tools.readme --write -->", "<!-- /results -->"
 
 
 def results() -> str:
@@ -56,20 +55,56 @@ def subsets() -> str:
     return markdown(lines)
 
 
-BLOCKS: dict[Path, Callable[[], str]] = {Path("README.md"): results, Path("docs/model_card.md"): subsets}
+def end_to_end() -> str:
+    """The README's block on whole pictures: what the detector finds, and what each model makes of it."""
+    found = {model: json.loads((METRICS / f"end_to_end_{model}.json").read_text(encoding="utf-8")) for model in MODELS}
+    any_model = found["cnn"]
+    d = any_model["detection"]
+    lines = [["share of the faces", "faces", "detector", *MODELS.values()]]
+    for label, title in {"with_mask": "masked", "without_mask": "bare", "incorrect": "mask worn wrong"}.items():
+        lines.append([f"found, {title}", f"{d[f'n_{label}']:,}", interval(d, f"recall_{label}"), "", ""])
+    sizes = by_size(dict.fromkeys(MODELS, d["by_size"]))[1:]
+    for (title, n, *_), figures in zip(sizes, d["by_size"].values(), strict=True):
+        lines.append([f"found, {title}", n, interval(figures, "recall"), "", ""])
+    for key, of, title in (
+        ("accuracy", "n_found", "called right, of those found"),
+        ("recall_with_mask", "n_found_with_mask", "called right, of the masked ones found"),
+        ("recall_without_mask", "n_found_without_mask", "called right, of the bare ones found"),
+        ("incorrect_called_mask", "n_incorrect_found", "called masked, of masks worn wrong and found"),
+        ("both", "n_both", "**found and called right**, of all masked and bare"),
+    ):
+        lines.append([title, f"{any_model[of]:,}", "", *(interval(found[model], key) for model in MODELS)])
+    at_least = f"of at least {params.load().unseen.min_face} pixels"
+    false = (
+        f"In {any_model['pictures']:,} pictures {d['false_detections']:,} detections find no annotated face, however"
+        f" small, {d['false_of_min_face']:,} of them {at_least}; {d['false_apart']:,} touch none,"
+        f" {d['false_apart_of_min_face']:,} {at_least}."
+    )
+    return f"{markdown(lines)}\n\n{false}"
 
 
-def written(text: str, block: str) -> str:
-    """A document's text with `block` between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+# Of which document, between which marks, what.
+BLOCKS: list[tuple[Path, str, Callable[[], str]]] = [
+    (Path("README.md"), "results", results),
+    (Path("README.md"), "end to end", end_to_end),
+    (Path("docs/model_card.md"), "results", subsets),
+]
+
+
+def written(text: str, name: str, block: str) -> str:
+    """A document's text with `block` between the marks of this name; ValueError where it has none."""
+    begin, end = f"<!-- {name}: python -m tools.readme --write -->", f"<!-- /{name} -->"
+    before, opened, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise ValueError(f"{begin} or {end} is missing")
+    return f"{before}{begin}\n{block}\n{end}{after}"
 
 
 def main() -> None:
-    for path, block in BLOCKS.items():
+    for path, name, block in BLOCKS:
         text = path.read_text(encoding="utf-8")
-        new = written(text, block())
+        new = written(text, name, block())
         if "--write" in sys.argv:
             path.write_text(new, encoding="utf-8", newline="\n")
         elif new != text:

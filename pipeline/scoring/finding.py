@@ -90,6 +90,7 @@ def classification_of_found(faces: pd.DataFrame, y_prob: np.ndarray, threshold: 
     of_label = {one: label == one for one in reversed(LABELS)}
     return {
         "n_found": int((judged & found).sum()),
+        **{f"n_found_{one}": int((of & found).sum()) for one, of in of_label.items()},
         **share(right[judged & found], "accuracy", confidence),
         **{
             k: v

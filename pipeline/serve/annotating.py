@@ -18,6 +18,8 @@ from pipeline.serve.inputs import Input
 COLOURS = dict(zip(CLASSES, ((200, 40, 30), (20, 130, 60)), strict=True))  # each legible under white
 SHORT = dict(zip(CLASSES, ("bare", "mask"), strict=True))  # in a crowd a plate covers the next face
 GREY = (90, 90, 90)
+# A picture (h, w, 3) uint8 RGB, its seconds in a film, and its faces as `answers.described` gives them.
+Keep = Callable[[np.ndarray, float, Sequence[dict]], None]
 MARK = ".faces"  # before the suffix of what is written
 LONGEST = 180  # bytes of a name, which gets a mark, a number and a suffix, of the 255 that file systems take
 
@@ -27,7 +29,7 @@ def draw(image: np.ndarray, faces: Sequence[dict]) -> np.ndarray:
     picture = Image.fromarray(image).copy()
     pen = ImageDraw.Draw(picture)
     height, width = image.shape[:2]
-    thick = max(1, round(max(height, width) / 320))
+    thick = max(2, round(max(height, width) / 320))  # a film halves the resolution of colours
     font = ImageFont.load_default(max(9, round(max(height, width) / 60)))
     for face in faces:
         left, top, right, bottom = face["box"]
@@ -57,17 +59,21 @@ def write(
 
 
 @contextmanager
-def keeping(path: Path, film: bool) -> Iterator[Callable[[np.ndarray, float], None]]:
-    """A function that takes a picture (h, w, 3) uint8 RGB and its seconds: the one that is kept at `path`, as its
-    suffix says, or the next frame of the film there. Whole, or not at all where this ends with an error."""
-    if film:
-        from pipeline.serve import films
+def keeping(path: Path | None, film: bool) -> Iterator[Keep]:
+    """What draws the faces onto a picture and keeps it: at `path` as its suffix says, or as the next frame of the film
+    there, shown from its seconds on; nowhere where there is no path. Whole, or not at all where this ends in an error.
+    """
+    if path is None:
+        yield lambda image, seconds, faces: None
+    elif film:
+        from pipeline.serve import films  # FFmpeg, which a picture need not wait for
 
         with films.writing(path) as append:
-            yield append
+            yield lambda image, seconds, faces: append(draw(image, faces), seconds)
     else:
         with atomic.replacing(path) as aside:
-            yield lambda image, _: Image.fromarray(image).save(aside, quality=92)  # PNG takes no notice of it
+            # PNG takes no notice of the quality.
+            yield lambda image, seconds, faces: Image.fromarray(draw(image, faces)).save(aside, quality=92)
 
 
 def targets(inputs: Sequence[Input], folder: Path, named: Iterable[str]) -> list[Path]:
@@ -86,7 +92,7 @@ def targets(inputs: Sequence[Input], folder: Path, named: Iterable[str]) -> list
     for one in inputs:
         path = folder / free_name(one, taken)
         if path.exists() and identity(path) in files:
-            raise UserError(f"--annotate {folder} would overwrite {one.name}: name another folder")
+            raise UserError(f"--annotate {folder} would overwrite {path}, which is to be judged: name another folder")
         found.append(path)
     return found
 

@@ -18,6 +18,7 @@ from pipeline.serve.inputs import Shot, Unreadable
 
 # Play lists are left out: they make FFmpeg open whatever files and addresses they name.
 FORMATS = "mov,matroska,avi,mpeg,mpegts,ogg,yuv4mpegpipe"
+TOLERANCE = 1e-4  # seconds; times are multiples of something else than --every
 TICK = Fraction(1, 90000)  # seconds; MPEG's
 
 
@@ -37,10 +38,10 @@ def frames(file: BinaryIO, every: float = 0) -> Iterator[Shot]:
                 time = number / float(stream.average_rate or 25) if frame.time is None else frame.time
                 first = time if number == 0 else first
                 seconds = max(0.0, time - first)
-                if seconds < following:
+                if seconds < following - TOLERANCE:
                     continue
                 if every:
-                    following = (seconds // every + 1) * every
+                    following = ((seconds + TOLERANCE) // every + 1) * every
                 turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 share = min(1.0, seconds / length) if length else 0.0
                 yield Shot(np.ascontiguousarray(turned), number, seconds, share)

@@ -100,7 +100,7 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def shots(one: Input, *, every: float, url_bytes: int, url_seconds: float) -> Iterator[Shot]:
+def shots(one: Input, every: float, url_bytes: int, url_seconds: float) -> Iterator[Shot]:
     """The picture, or a film's frames, one each `every` seconds (0: all of them). Raises Unreadable, perhaps midway."""
     try:
         with opened(one, url_bytes, url_seconds) as file:
@@ -112,8 +112,8 @@ def shots(one: Input, *, every: float, url_bytes: int, url_seconds: float) -> It
                 yield Shot(np.asarray(decoding.open_rgb(read_whole(file))[0]))
     except decoding.BadPicture as error:
         raise Unreadable(str(error)) from None
-    except PermissionError as error:
-        raise Unreadable(str(error.strerror).lower()) from None
+    except OSError as error:
+        raise Unreadable(error.strerror or type(error).__name__) from None
 
 
 def opened(one: Input, url_bytes: int, url_seconds: float) -> BinaryIO:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from pipeline import errors, params
 from pipeline.errors import UserError
-from pipeline.serve import answers, inputs, judging, litert
+from pipeline.serve import annotating, answers, inputs, judging, litert
 
 MODELS = ("cnn", "mobilenet")
 SOME_UNREAD = 2
@@ -95,19 +95,10 @@ def predict(args: argparse.Namespace) -> None:
     p = params.load(root / "params.yaml")
     model = litert.path_of(args.model or p.live.model, folder=args.models or root / "models")
     found, faults = inputs.expand(args.inputs, outside=args.annotate)
-    copies: list[Path | None] = [None] * len(found)
-    if args.annotate:
-        from pipeline.serve import annotating
-
-        copies = [*annotating.targets(found, args.annotate, args.inputs)]
+    copies = annotating.targets(found, args.annotate, args.inputs) if args.annotate else [None] * len(found)
     judge = judge_with(model, args.faces, p)
     describe = partial(answers.described, threshold=p.evaluate.threshold, detected=args.faces == "auto")
-    look = partial(
-        inputs.shots,
-        every=args.every,
-        url_bytes=round(p.unseen.url_megabytes * 1e6),
-        url_seconds=p.unseen.url_seconds,
-    )
+    limits = (args.every, round(p.unseen.url_megabytes * 1e6), p.unseen.url_seconds)
 
     films = any(one.is_film for one in found)
     read = 0
@@ -115,40 +106,42 @@ def predict(args: argparse.Namespace) -> None:
         for name, reason in faults:
             complain(bar, name, reason)
         for place, (one, copy) in enumerate(zip(found, copies, strict=True)):
+            bar.set_description_str(one.name, refresh=False)
             try:
-                with ExitStack() as stack:
-                    keep = stack.enter_context(annotating.keeping(copy, one.is_film)) if copy else None
-                    for number, shot in enumerate(look(one), 1):
+                with annotating.keeping(copy, one.is_film) as keep:
+                    for number, shot in enumerate(inputs.shots(one, *limits)):
                         faces = [describe(face) for face in judge(shot.image)]
                         if sys.stdout.isatty():
-                            bar.clear()
+                            make_room(bar)
                         write(one.name, shot.frame, shot.seconds, faces)
-                        if keep:
-                            keep(annotating.draw(shot.image, faces), shot.seconds or 0.0)
-                        read += number == 1
-                        bar.set_postfix_str(
-                            f"{one.name}, frame {shot.frame}" if one.is_film else one.name, refresh=False
-                        )
+                        keep(shot.image, shot.seconds or 0.0, faces)
+                        read += number == 0
                         bar.update(place + shot.share - bar.n)
             except inputs.Unreadable as error:
                 faults.append((one.name, str(error)))
-                complain(bar, one.name, str(error))
+                complain(bar, *faults[-1])
             bar.update(place + 1 - bar.n)
     if not read:
-        raise UserError(f"nothing could be read of {len(faults)} named: correct the names")
+        raise UserError(f"nothing could be read of what was named ({len(faults)}): correct the names")
     if faults:
         sys.exit(SOME_UNREAD)
 
 
 def progress(files: int, films: bool) -> tqdm:
     """A bar from a second on, where there is something to wait for; a film counts as far as it is judged."""
-    shape = "{percentage:3.0f}%|{bar:20}| {postfix} [{elapsed}<{remaining}]"
+    shape = "{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}<{remaining}]"
     return tqdm(total=files, delay=1, miniters=0, bar_format=shape, leave=False, disable=files < 2 and not films)
+
+
+def make_room(bar: tqdm) -> None:
+    """Clear the bar's line for another, if it is shown already."""
+    if not bar.disable and time.time() > bar.start_t + bar.delay:
+        bar.clear()
 
 
 def complain(bar: tqdm, name: str, reason: str) -> None:
     """Say what cannot be read, clear of the bar."""
-    bar.clear()
+    make_room(bar)
     print(f"predict: {name}: {reason}", file=sys.stderr)
 
 
