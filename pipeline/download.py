@@ -28,9 +28,7 @@ def main() -> None:
     described = (data.source, data.kaggle, data.path, data.synthetic_per_class, p.seed)
     name = sources.name_of(*described)
 
-    provenance = None
-    if data.source == "kaggle":  # the other sources are cheap, and may have changed
-        provenance = sources.already_there(ARCHIVE, PROVENANCE, data.source, name)
+    provenance = sources.already_there(ARCHIVE, PROVENANCE, data.source, name)
     fetched = provenance is None
     if provenance is None:
         provenance = sources.make_archive(ARCHIVE, *described)

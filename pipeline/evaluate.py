@@ -24,7 +24,6 @@ from pipeline.scoring import calibration, comparison, curves, intervals, metrics
 
 SPLITS = ("train", "val", "test")
 PREDICTIONS = Path("data/predictions.csv")
-PLOTS = Path("plots")
 
 
 def predictions_table(manifest: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
@@ -67,20 +66,16 @@ def model_metrics(
     )
 
 
-def write_curves(y_true: np.ndarray, y_prob: np.ndarray, name: str, threshold: float, bins: int) -> list[Path]:
-    """The model's test curves under plots/, as CSV; returns their paths."""
-    tables = {
-        "roc": curves.roc(y_true, y_prob),
-        "pr": curves.precision_recall(y_true, y_prob),
-        "confusion": curves.confusion(y_true, y_prob, threshold),
-        "reliability": calibration.reliability(y_true, y_prob, bins),
+def curve_tables(
+    y_true: np.ndarray, y_prob: np.ndarray, name: str, threshold: float, bins: int
+) -> dict[str, pd.DataFrame]:
+    """The model's test curves by the names of their files; what `curves.write` takes."""
+    return {
+        f"roc_{name}": curves.roc(y_true, y_prob),
+        f"pr_{name}": curves.precision_recall(y_true, y_prob),
+        f"confusion_{name}": curves.confusion(y_true, y_prob, threshold),
+        f"reliability_{name}": calibration.reliability(y_true, y_prob, bins),
     }
-    paths = []
-    for kind, table in tables.items():
-        path = PLOTS / f"{kind}_{name}.csv"
-        atomic.write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-        paths.append(path)
-    return paths
 
 
 def main() -> None:
@@ -95,7 +90,7 @@ def main() -> None:
     results, plots = {}, {}
     for name in MODELS:
         results[name] = model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins, p.resamples)
-        plots[name] = write_curves(y_true, test[name].to_numpy(), name, p.threshold, p.calibration_bins)
+        plots[name] = curves.write(curve_tables(y_true, test[name].to_numpy(), name, p.threshold, p.calibration_bins))
         atomic.write_json(Path("metrics") / f"{name}.json", results[name])
 
     for name in MODELS:

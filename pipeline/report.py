@@ -4,8 +4,8 @@
 
 Reads metrics/, plots/, the predictions, the suspected labels, the packed pictures and docs/results/random_split/;
 writes report/report.md, report/figures/ and report/report.html, which holds all of it in one file. Parameters: report.*
-and evaluate.*; it prints them all. The rules that answer "Overfitting observed?" and "XAI insight" stand in
-pipeline/reporting/verdicts.py. Expect 10 s.
+and evaluate.*; it prints them all. The rule that answers "Overfitting observed?" stands in
+pipeline/reporting/verdicts.py, that of "XAI insight" in pipeline/explain/focus.py. Expect 10 s.
 """
 
 from __future__ import annotations

@@ -25,9 +25,7 @@ def main() -> None:
     described = (u.source, u.kaggle, u.path, u.synthetic_scenes, p.seed)
     name = foreign.name_of(*described)
 
-    provenance = None
-    if u.source == "kaggle":  # the other sources are cheap, or may have changed
-        provenance = sources.already_there(unseen.ARCHIVE, unseen.PROVENANCE, u.source, name)
+    provenance = sources.already_there(unseen.ARCHIVE, unseen.PROVENANCE, u.source, name)
     fetched = provenance is None
     if provenance is None:
         limits = (round(u.url_megabytes * 1e6), u.url_seconds)

@@ -4,7 +4,7 @@
 
 Reads data/unseen/ and models/; writes data/unseen/predictions.csv (every face that is judged, both probabilities), from
 which everything else is computed: metrics/unseen_cnn.json, metrics/unseen_mobilenet.json, the curves and the sheet of
-the worst errors under plots/. Parameters: evaluate.threshold, evaluate.confidence.
+the worst errors under plots/. Parameters: evaluate.threshold, evaluate.confidence, evaluate.resamples.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from pipeline.scoring.metrics import rounded
 from pipeline.scoring.unseen import unseen_metrics
 
 PREDICTIONS = Path("data/unseen/predictions.csv")
-PLOTS = Path("plots")
-SHEET = PLOTS / "unseen_errors.png"
+SHEET = curves.PLOTS / "unseen_errors.png"
 TITLES = {"cnn": "CNN", "mobilenet": "MobileNetV2"}
 
 
@@ -39,16 +38,14 @@ def predictions_table(manifest: pd.DataFrame, images: np.ndarray) -> pd.DataFram
     return table
 
 
-def write_curves(table: pd.DataFrame, name: str) -> list[Path]:
-    """ROC and precision against recall under plots/, as CSV; returns their paths."""
+def curve_tables(table: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
+    """ROC and precision against recall by the names of their files; what `curves.write` takes."""
     judged = table[table["label"].isin(packing.LABELS)]
     y_true, y_prob = packing.to_classes(judged["label"]), judged[name].to_numpy()
-    paths = []
-    for kind, curve in {"roc": curves.roc, "pr": curves.precision_recall}.items():
-        path = PLOTS / f"unseen_{kind}_{name}.csv"
-        atomic.write_text(path, curve(y_true, y_prob).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-        paths.append(path)
-    return paths
+    return {
+        f"unseen_roc_{name}": curves.roc(y_true, y_prob),
+        f"unseen_pr_{name}": curves.precision_recall(y_true, y_prob),
+    }
 
 
 def main() -> None:
@@ -64,8 +61,8 @@ def main() -> None:
 
     results, plots = {}, {}
     for name in MODELS:
-        results[name] = rounded(unseen_metrics(table, table[name].to_numpy(), p.threshold, p.confidence))
-        plots[name] = write_curves(table, name)
+        results[name] = rounded(unseen_metrics(table, table[name].to_numpy(), p.threshold, p.confidence, p.resamples))
+        plots[name] = curves.write(curve_tables(table, name))
         atomic.write_json(Path("metrics") / f"unseen_{name}.json", results[name])
     sheets.write(error_sheet.draw(table, images, TITLES, p.threshold), SHEET)
 
@@ -78,7 +75,7 @@ def main() -> None:
         )
     tracking.log_stage(
         "unseen_eval",
-        params={"evaluate.threshold": p.threshold, "evaluate.confidence": p.confidence},
+        params={f"evaluate.{key}": getattr(p, key) for key in ("threshold", "confidence", "resamples")},
         artifacts=[PREDICTIONS, SHEET],
         started=started,
     )

@@ -146,7 +146,7 @@ def main() -> None:
     )
     for name in MODELS:
         print(f"xai: {name} {figures.in_words(results[name])}")
-    print(f"xai: {focus.verdict(results)}")
+        print(f"xai: where {name} looks: {focus.insight(tracking.flatten(results[name], 'xai.'))}")
     parts = ", ".join(f"{part} {took:.0f}" for part, took in seconds.items())
     print(f"xai: {len(plots)} panels in {PLOTS}/; {time.time() - started:.0f} s ({parts})")
 

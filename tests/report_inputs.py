@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from pipeline.data import packing
 from pipeline.reporting.inputs import MODELS
-from pipeline.scoring import calibration, comparison, curves, intervals, metrics
+from pipeline.scoring import calibration, comparison, curves, intervals, metrics, unseen
 
 N_TEST, N_TRAIN, N_VAL = 60, 100, 40
 
@@ -132,6 +133,7 @@ def fabricate_unseen(folder: Path, generator: np.random.Generator) -> None:
             **{key: m[key] for key in ("recall_with_mask", "recall_without_mask", "roc_auc")},
             "mean_confidence_with_mask": np.maximum(y_prob, 1 - y_prob)[y_true == 1].mean(),
             "mean_confidence_without_mask": np.maximum(y_prob, 1 - y_prob)[y_true == 0].mean(),
+            **intervals.bootstrap(y_true, y_prob, partial(unseen.no_plain_shares, threshold=0.5), resamples=20),
             "incorrect_called_mask": 21, "n_incorrect": 30, "by_size": by_size,
         }  # fmt: skip
         write_json(folder / f"metrics/unseen_{model}.json", found)

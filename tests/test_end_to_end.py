@@ -127,9 +127,12 @@ def test_the_metric_files_have_the_fixed_keys_and_follow_from_the_predictions(re
 
 
 def test_the_unseen_metrics_have_the_fixed_keys_and_follow_from_the_predictions(repo):
-    ends = ("n", "n_with_mask", "n_without_mask", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy",
-            "recall_with_mask", "recall_without_mask", "roc_auc", "mean_confidence_with_mask",
-            "mean_confidence_without_mask", "n_incorrect", "incorrect_called_mask", "by_size")  # fmt: skip
+    ends = ("n", "n_with_mask", "n_without_mask", "accuracy", "accuracy_low", "accuracy_high",
+            "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high",
+            "recall_with_mask", "recall_without_mask", "roc_auc", "roc_auc_low", "roc_auc_high",
+            "mean_confidence_with_mask", "mean_confidence_with_mask_low", "mean_confidence_with_mask_high",
+            "mean_confidence_without_mask", "mean_confidence_without_mask_low", "mean_confidence_without_mask_high",
+            "n_incorrect", "incorrect_called_mask", "by_size")  # fmt: skip
     with (repo / "data/unseen/predictions.csv").open() as file:
         faces = list(csv.DictReader(file))
     judged = [face for face in faces if face["label"] != "incorrect"]

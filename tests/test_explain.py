@@ -245,27 +245,35 @@ def test_what_speaks_for_the_called_class_is_positive():
     assert (towards[0] == 3).all() and (towards[1] == -3).all()
 
 
-def of_model(gain: float, low: float, high: float, versus: tuple[float, float, float]) -> dict:
-    keys = ("lower_face_gain", "lower_face_gain_low", "lower_face_gain_high")
-    return dict(zip(keys, (gain, low, high), strict=True)) | {"versus": dict(zip(keys, versus, strict=True))}
+def gains(face: tuple[float, float], lower: tuple[float, float], apart: tuple[float, float]) -> dict[str, float]:
+    found = dict(zip(("xai.versus.lower_face_gain_low", "xai.versus.lower_face_gain_high"), apart, strict=True))
+    for key, (low, high) in (("xai.face_gain", face), ("xai.lower_face_gain", lower)):
+        found |= {key: (low + high) / 2, f"{key}_low": low, f"{key}_high": high}
+    return found
 
 
 @pytest.mark.parametrize(
-    ("cnn_figures", "mobilenet_figures", "said"),
+    ("own", "apart", "told", "against"),
     [
-        (of_model(1.5, 1.3, 1.7, (-0.5, -0.7, -0.3)), of_model(2, 1.8, 2.2, (0.5, 0.3, 0.7)), "Both models look"),
-        (of_model(1.1, 0.9, 1.3, (-0.9, -1, -0.8)), of_model(2, 1.8, 2.2, (0.9, 0.8, 1)), "Only MobileNetV2 looks"),
-        (of_model(0.9, 0.8, 1.1, (0, -0.2, 0.2)), of_model(0.9, 0.8, 1.1, (0, -0.2, 0.2)), "may be chance"),
-        (of_model(0.9, 0.8, 1.1, (0, -0.2, 0.2)), of_model(0.9, 0.8, 1.1, (0, -0.2, 0.2)), "Neither model looks"),
-        (
-            of_model(1.5, 1.3, 1.7, (-0.5, -0.7, -0.3)),
-            of_model(2, 1.8, 2.2, (0.5, 0.3, 0.7)),
-            "MobileNetV2 does so more",
-        ),
+        ((1.5, 1.7), (0.1, 0.2), "above chance", "sharper than"),
+        ((0.9, 1.05), (-0.4, -0.1), "not told from chance", "less sharp than"),
+        ((0.5, 0.9), (-0.4, 0.1), "below chance", "not told from"),
+        ((1.2, 1.5), (0.0, 0.3), "above chance", "not told from"),
     ],
 )
-def test_the_verdict_follows_from_the_figures(cnn_figures, mobilenet_figures, said):
-    assert said in focus.verdict({"cnn": cnn_figures, "mobilenet": mobilenet_figures})
+def test_insight_by_the_stated_rule(own, apart, told, against):
+    said = focus.insight(gains((1.1, 1.3), own, apart))
+    assert said == f"face 1.20 (above chance), lower half {sum(own) / 2:.2f} ({told}); {against} the other model"
+
+
+def test_without_intervals_nothing_is_claimed():
+    said = focus.insight({"xai.face_gain": 1.5, "xai.lower_face_gain": 2.0})
+    assert said == "face 1.50 (no interval), lower half 2.00 (no interval)"
+
+
+def test_a_gain_that_is_not_known_is_said_to_be_so():
+    unknown = dict.fromkeys(("xai.face_gain", "xai.lower_face_gain", "xai.versus.lower_face_gain_low"))
+    assert focus.insight(unknown) == "face unknown, lower half unknown"
 
 
 # ---- figures ----

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import h5py
 import keras
@@ -16,7 +17,7 @@ from pipeline.data import augmentation, batches
 from pipeline.errors import UserError
 from pipeline.models import cnn, mobilenet, muon, saving, training
 
-STILL = {
+STILL: dict[str, Any] = {
     "rotation": 0.0,
     "zoom": 0.0,
     "shift": 0.0,
@@ -24,9 +25,10 @@ STILL = {
     "light": 0.0,
     "colour": 0.0,
     "blur": 0.0,
+    "least_side": 28,
     "occlusion": 0.0,
 }
-STRONG = {
+STRONG: dict[str, Any] = {
     "rotation": 25.0,
     "zoom": 0.3,
     "shift": 0.2,
@@ -34,6 +36,7 @@ STRONG = {
     "light": 0.4,
     "colour": 0.3,
     "blur": 0.5,
+    "least_side": 16,
     "occlusion": 0.5,
 }
 
@@ -142,6 +145,21 @@ def test_occlusion_and_blur_reach_the_share_asked_for():
         assert 0.2 < (plain > 1.5).mean() < 0.4
         if change == "blur":
             assert np.abs(np.diff(found, axis=2)).mean() < sharp
+
+
+def test_a_picture_of_lost_resolution_keeps_the_least_side_and_no_more_detail():
+    """A chequerboard of single pixels is finer than any reduced picture can hold: it turns grey."""
+    side = 64
+    at = np.arange(side)
+    board = np.repeat((255 * ((at[:, None] + at) % 2)).astype(np.float32)[None, :, :, None], 3, axis=3)
+    coarse = np.repeat((255 * ((at[:, None] // 16 + at // 16) % 2)).astype(np.float32)[None, :, :, None], 3, axis=3)
+    for number in range(5):
+        seed = tf.constant([9, number])
+        lost = augmentation.lose_resolution(tf.constant(board), seed, 1.0, 28).numpy()
+        assert lost.shape == board.shape and lost.std() < 0.4 * board.std()
+        kept = augmentation.lose_resolution(tf.constant(coarse), seed, 1.0, 28).numpy()
+        assert np.corrcoef(kept.ravel(), coarse.ravel())[0, 1] > 0.9
+        assert (augmentation.lose_resolution(tf.constant(board), seed, 0.0, 28).numpy() == board).all()
 
 
 # ---- batches ----

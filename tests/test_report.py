@@ -222,6 +222,19 @@ def test_the_webcams_rows_come_with_its_figures(there):
     )
 
 
+def test_the_unseen_rows_that_are_no_plain_shares_have_their_intervals(there):
+    own = json.loads(Path("metrics/unseen_mobilenet.json").read_text())
+    lines = {line[0]: line[-1] for line in comparison.table(comparison.columns())}
+    for title, key in (
+        ("unseen, balanced accuracy", "balanced_accuracy"),
+        ("unseen, mean confidence with mask", "mean_confidence_with_mask"),
+        ("unseen, mean confidence without mask", "mean_confidence_without_mask"),
+    ):
+        assert lines[title] == cells.interval(own, key) and "(" in lines[title]
+    auc, low, high = (f"{own[f'roc_auc{end}']:.4f}" for end in ("", "_low", "_high"))
+    assert lines["unseen, ROC AUC"] == f"{auc} ({low}–{high})"
+
+
 def test_the_brief_lines_are_lines_of_the_whole_table(there):
     found = comparison.collect(params.load())
     whole, brief = (comparison.table(found, brief=brief) for brief in (False, True))
@@ -261,32 +274,6 @@ def test_only_the_last_phase_of_a_training_counts():
     history = pd.DataFrame({"val_loss": [0.01, 0.5, 0.2, 0.1], "phase": ["head", "head", "fine-tune", "fine-tune"]})
     assert verdicts.last_phase(history) == [0.2, 0.1]
     assert verdicts.last_phase(history.drop(columns="phase")) == [0.01, 0.5, 0.2, 0.1]
-
-
-def gains(face: tuple[float, float], lower: tuple[float, float], apart: tuple[float, float]) -> dict[str, float]:
-    found = dict(zip(("xai.versus.lower_face_gain_low", "xai.versus.lower_face_gain_high"), apart, strict=True))
-    for key, (low, high) in (("xai.face_gain", face), ("xai.lower_face_gain", lower)):
-        found |= {key: (low + high) / 2, f"{key}_low": low, f"{key}_high": high}
-    return found
-
-
-@pytest.mark.parametrize(
-    ("own", "apart", "told", "against"),
-    [
-        ((1.5, 1.7), (0.1, 0.2), "above chance", "sharper than"),
-        ((0.9, 1.05), (-0.4, -0.1), "not told from chance", "less sharp than"),
-        ((0.5, 0.9), (-0.4, 0.1), "below chance", "not told from"),
-        ((1.2, 1.5), (0.0, 0.3), "above chance", "not told from"),
-    ],
-)
-def test_insight_by_the_stated_rule(own, apart, told, against):
-    said = verdicts.insight(gains((1.1, 1.3), own, apart))
-    assert said == f"face 1.20 (above chance), lower half {sum(own) / 2:.2f} ({told}); {against} the other model"
-
-
-def test_without_intervals_nothing_is_claimed():
-    said = verdicts.insight({"xai.face_gain": 1.5, "xai.lower_face_gain": 2.0})
-    assert said == "face 1.50 (no interval), lower half 2.00 (no interval)"
 
 
 # ---- what suspected labels cost ----

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom, norm
 
 from pipeline import tracking, unseen_eval
 from pipeline.data import packing, unseen
@@ -21,6 +22,7 @@ from pipeline.scoring.metrics import wilson
 from pipeline.scoring.unseen import unseen_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
+RESAMPLED = ("balanced_accuracy", "roc_auc", "mean_confidence_with_mask", "mean_confidence_without_mask")
 
 
 def faces_of(*rows: tuple[str, float, float]) -> tuple[pd.DataFrame, np.ndarray]:
@@ -44,9 +46,12 @@ def test_figures_by_hand() -> None:
         ),
         0.5,
         0.95,
+        20,
     )
     low, high = wilson(4, 6)
     by_size = found.pop("by_size")
+    for name in RESAMPLED:
+        assert found.pop(f"{name}_low") <= found[name] <= found.pop(f"{name}_high")
     assert found == pytest.approx(
         {
             "n": 6, "n_with_mask": 4, "n_without_mask": 2,
@@ -62,19 +67,45 @@ def test_figures_by_hand() -> None:
     }  # fmt: skip
 
 
+def test_intervals_agree_with_closed_forms() -> None:
+    """Of 400 masked and 100 bare faces, each right or wrong with confidence 0.9 or 0.7 at the threshold's sides."""
+    masked, bare = np.repeat([0.9, 0.3], [320, 80]), np.repeat([0.1, 0.7], [60, 40])
+    rows = [("with_mask", 50, p) for p in masked] + [("without_mask", 50, p) for p in bare]
+    found = unseen_metrics(*faces_of(*rows), 0.5, 0.9, 4000)
+
+    def interval(name: str) -> list[float]:
+        return [found[f"{name}_low"], found[f"{name}_high"]]
+
+    z = norm.ppf([0.05, 0.95])
+    deviation = 0.5 * np.sqrt(0.8 * 0.2 / 400 + 0.6 * 0.4 / 100)
+    assert found["balanced_accuracy"] == pytest.approx(0.7)
+    assert interval("balanced_accuracy") == pytest.approx(0.7 + z * deviation, abs=0.006)
+    # Confidences are 0.7 + 0.2 × right, so their mean's distribution is the binomial one of the recall.
+    for label, n, right in (("with_mask", 400, 0.8), ("without_mask", 100, 0.6)):
+        expected = 0.7 + 0.2 * binom(n, right).ppf([0.05, 0.95]) / n
+        assert interval(f"mean_confidence_{label}") == pytest.approx(expected, abs=0.003)
+    # ROC AUC against its standard error from its placements, DeLong et al. 1988.
+    placed = (masked[:, None] > bare).astype(float) + 0.5 * (masked[:, None] == bare)
+    error = np.sqrt(placed.mean(axis=1).var(ddof=1) / 400 + placed.mean(axis=0).var(ddof=1) / 100)
+    assert found["roc_auc"] == pytest.approx(placed.mean())
+    assert interval("roc_auc") == pytest.approx(placed.mean() + z * error, abs=0.006)
+
+
 def test_the_original_s_figure_is_no_accuracy() -> None:
-    found = unseen_metrics(*faces_of(("with_mask", 50, 0.0), ("without_mask", 50, 1.0)), 0.5, 0.95)
+    found = unseen_metrics(*faces_of(("with_mask", 50, 0.0), ("without_mask", 50, 1.0)), 0.5, 0.95, 20)
     assert (found["accuracy"], found["mean_confidence_with_mask"], found["mean_confidence_without_mask"]) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("label", ["with_mask", "without_mask", "incorrect"])
 def test_a_set_of_one_class_alone(label: str) -> None:
-    found = unseen_metrics(*faces_of((label, np.nan, 0.8), (label, np.nan, 0.4)), 0.5, 0.95)
+    found = unseen_metrics(*faces_of((label, np.nan, 0.8), (label, np.nan, 0.4)), 0.5, 0.95, 20)
     assert found["balanced_accuracy"] is None and found["roc_auc"] is None
     assert found["accuracy"] == (None if label == "incorrect" else 0.5)
     assert found["incorrect_called_mask"] == (1 if label == "incorrect" else 0)
     for one in ("with_mask", "without_mask"):
         assert (found[f"recall_{one}"] is None) == (found[f"mean_confidence_{one}"] is None) == (one != label)
+    for one in RESAMPLED:
+        assert (found[one] is None) == (found[f"{one}_low"] is None) == (found[f"{one}_high"] is None)
     assert {size["n"] for size in found["by_size"].values()} == {0}
     assert {size["accuracy_low"] for size in found["by_size"].values()} == {None}
     json.dumps(found, allow_nan=False)
@@ -85,7 +116,7 @@ def test_a_set_of_one_class_alone(label: str) -> None:
     st.floats(0.1, 0.9),
 )
 def test_shares_are_shares_and_counts_add_up(rows: list, threshold: float) -> None:
-    found = unseen_metrics(*faces_of(*rows), threshold, 0.95)
+    found = unseen_metrics(*faces_of(*rows), threshold, 0.95, 20)
     assert found["n"] == found["n_with_mask"] + found["n_without_mask"] == len(rows) - found["n_incorrect"]
     shares = {k: v for k, v in tracking.flatten(found).items() if k.split(".")[-1][:2] not in ("n", "n_", "in")}
     assert all(value is None or 0 <= value <= 1 for value in shares.values())
@@ -185,7 +216,7 @@ def test_the_stage_writes_what_follows_from_the_predictions(stage, tmp_path: Pat
     assert predictions["label"].tolist() == labels and (predictions["face_size"] == 40.5).all()
     expected = 1 / (1 + np.exp(4 - 0.06 * 30 * np.arange(6)))
     assert predictions["cnn"].to_numpy() == pytest.approx(expected, abs=1e-5)
-    again = unseen_metrics(predictions, predictions["cnn"].to_numpy(), 0.5, 0.95)
+    again = unseen_metrics(predictions, predictions["cnn"].to_numpy(), 0.5, 0.95, 20)
     assert found["cnn"] == found["mobilenet"]
     assert found["cnn"]["accuracy"] == pytest.approx(again["accuracy"])
     assert found["cnn"]["by_size"]["32_47"]["n"] == 5

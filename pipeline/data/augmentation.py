@@ -11,17 +11,18 @@ import tensorflow as tf
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, *, rotation: float, zoom: float, shift: float, shear: float,
-            light: float, colour: float, blur: float, occlusion: float) -> tf.Tensor:  # fmt: skip
+            light: float, colour: float, blur: float, least_side: float, occlusion: float) -> tf.Tensor:  # fmt: skip
     """(b, s, s, 3) uint8 to (b, s, s, 3) float32, still raw pixels 0…255.
 
     `seed` (2,) int32. `rotation` and `shear` in degrees, `zoom` and `shift` as fractions of the side, `light` and
     `colour` the largest change of contrast and of each channel's gain, `blur` the share of pictures that lose
-    resolution, `occlusion` the share that get a grey rectangle. Flips are always even.
+    resolution, down to `least_side` pixels a side, `occlusion` the share that get a grey rectangle. Flips are always
+    even.
     """
     seeds = tf.random.split(seed, 4)
     images = tf.cast(move(images, seeds[0], rotation, zoom, shift, shear), tf.float32)
     if blur:
-        images = lose_resolution(images, seeds[1], blur)
+        images = lose_resolution(images, seeds[1], blur, least_side)
     if light or colour:
         images = change_light(images, seeds[2], light, colour)
     if occlusion:
@@ -63,14 +64,29 @@ def move(images: tf.Tensor, seed: tf.Tensor, rotation: float, zoom: float, shift
     )
 
 
-def lose_resolution(images: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
-    """Blend a share of the pictures with their own low-resolution version, as small or unsharp faces look."""
+def lose_resolution(images: tf.Tensor, seed: tf.Tensor, share: float, least_side: float) -> tf.Tensor:
+    """Reduce a share of the pictures, compress them as JPEG, and enlarge them again, as small faces of a large one are.
+
+    A batch has one reduced side, drawn evenly on a logarithmic scale from `least_side` to three quarters of the side,
+    and every picture a JPEG quality of its own, 30 to 95.
+    """
     b, side = tf.shape(images)[0], tf.shape(images)[1]
-    draws = uniform([2, b, 1, 1, 1], seed, 0.0, 1.0)
-    coarse = tf.nn.avg_pool2d(images, 4, 4, "SAME")
-    coarse = tf.image.resize(coarse, [side, side], "bilinear")
-    weight = tf.where(draws[0] < share, draws[1], 0.0)
-    return images + weight * (coarse - images)
+    of_side, of_pictures, of_quality = tf.unstack(tf.random.split(seed, 3))
+    chosen = tf.cast(tf.where(uniform([b], of_pictures, 0.0, 1.0) < share), tf.int32)
+    largest = tf.maximum(tf.cast(side, tf.float32) * 0.75, float(least_side))
+    reduced_side = tf.cast(tf.exp(uniform([], of_side, math.log(least_side), tf.math.log(largest))), tf.int32)
+    quality = tf.cast(uniform([tf.shape(chosen)[0]], of_quality, 30.0, 96.0), tf.int32)
+    reduced = tf.image.resize(tf.gather_nd(images, chosen), [reduced_side, reduced_side], antialias=True)
+    reduced = tf.cast(tf.clip_by_value(tf.round(reduced), 0.0, 255.0), tf.uint8)
+
+    def compress(picture_and_quality):
+        picture, quality = picture_and_quality
+        encoded = tf.raw_ops.EncodeJpegVariableQuality(images=picture, quality=quality)
+        return tf.image.resize(tf.io.decode_jpeg(encoded, channels=3), [side, side])
+
+    # With a known shape of the result, so that there may be no picture to change.
+    lost = tf.map_fn(compress, (reduced, quality), fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32))
+    return tf.tensor_scatter_nd_update(images, chosen, lost)
 
 
 def change_light(images: tf.Tensor, seed: tf.Tensor, light: float, colour: float) -> tf.Tensor:

@@ -85,7 +85,12 @@ def located(path: str | None, section: str = "data") -> Path:
 
 
 def already_there(archive: Path, provenance_path: Path, source: str, name: str) -> dict | None:
-    """The recorded provenance, where it is of this source and name and `archive` still is, byte for byte, that one."""
+    """The recorded provenance, where it is of this source and name and `archive` still is, byte for byte, that one.
+
+    Only of a zip from Kaggle: the other sources are cheap, or may have changed under the same name.
+    """
+    if source != "kaggle":
+        return None
     try:
         recorded = json.loads(provenance_path.read_text(encoding="utf-8"))
         same = (recorded["source"], recorded["name"]) == (source, name)

@@ -3,6 +3,10 @@
 Gain: the share of the positive attribution that lies inside a box, divided by the box's share of the picture. 1 is what
 a map that knows nothing of faces would get, evenly spread or random; a gain cannot be larger than 1 / area share. Only
 attribution towards the class that the model called counts: what made it decide as it did, rightly or wrongly.
+
+Insight: a model looks at the face (or the face's lower half) when the gain's whole interval is above 1, and elsewhere
+when it is below. One model looks more sharply than the other when the interval of the difference between their gains
+for the lower half, paired picture by picture, does not hold 0.
 """
 
 from __future__ import annotations
@@ -10,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-
-TITLES = {"cnn": "the CNN", "mobilenet": "MobileNetV2"}
 
 
 def towards_called(attributions: np.ndarray, called: np.ndarray) -> np.ndarray:
@@ -46,34 +48,20 @@ def gain(towards: np.ndarray, box: np.ndarray) -> float:
     return float((positive * inside).sum() / positive.sum() / inside.mean())
 
 
-def verdict(figures: Mapping[str, Mapping]) -> str:
-    """Which model looks where it should, in one sentence, from what metrics/xai_*.json hold; `figures` by model.
-
-    A model looks where it should when the interval of its lower_face_gain lies above 1. One does so more than the other
-    when the interval of the difference, paired picture by picture, lies above 0.
-    """
-    if any(of_model["lower_face_gain"] is None for of_model in figures.values()):
-        return "No face was found in any picture, so nothing can be said of where the models look."
-    ranked = sorted(figures, key=lambda name: -figures[name]["lower_face_gain"])
-    better, other = ranked
-    good = [name for name in ranked if figures[name]["lower_face_gain_low"] > 1]
-    start = {
-        2: "Both models look where they should",
-        1: f"Only {TITLES[(good or ranked)[0]]} looks where it should",
-        0: "Neither model looks where it should",
-    }[len(good)]
-    gains = " and ".join(f"{interval(figures[name], 'lower_face_gain')} in {TITLES[name]}" for name in ranked)
-    apart = figures[better]["versus"]
-    more = (
-        f"{TITLES[better]} does so more than {TITLES[other]}, by {interval(apart, 'lower_face_gain')}"
-        if (apart["lower_face_gain_low"] or 0) > 0
-        else "the difference between the two may be chance"
-    )
-    return (
-        f"{start}: the share of positive attribution on the lower half of the face, divided by the area it takes, is"
-        f" {gains} (1 is no better than chance); {more}."
-    )
+def place(low: float, high: float) -> str:
+    """Where a gain's interval lies against chance."""
+    return "above chance" if low > 1 else "below chance" if high < 1 else "not told from chance"
 
 
-def interval(figures: Mapping, name: str) -> str:
-    return f"{figures[name]:.2f} ({figures[f'{name}_low']:.2f} to {figures[f'{name}_high']:.2f})"
+def insight(own: Mapping) -> str:
+    """Where a model looks, in words, and whether more sharply than the other. `own`: its xai.* figures, flat."""
+    parts = []
+    for key, where in (("xai.face_gain", "face"), ("xai.lower_face_gain", "lower half")):
+        value, low, high = (own.get(name) for name in (key, f"{key}_low", f"{key}_high"))
+        told = place(low, high) if low is not None and high is not None else "no interval"
+        parts.append(f"{where} unknown" if value is None else f"{where} {value:.2f} ({told})")
+    low, high = (own.get(f"xai.versus.lower_face_gain_{end}") for end in ("low", "high"))
+    if low is None or high is None:
+        return ", ".join(parts)
+    against = "sharper than" if low > 0 else "less sharp than" if high < 0 else "not told from"
+    return f"{', '.join(parts)}; {against} the other model"

@@ -64,8 +64,8 @@ def heat_map(shown: np.ndarray) -> np.ndarray:
 
 def overlay(image: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """The same over the grey picture (s, s, 3) uint8, the more opaque the stronger."""
-    opacity = np.abs(shown)[..., None] ** 0.7
-    return np.clip((1 - opacity) * (0.3 + 0.7 * grey(image)) + opacity * heat_map(shown), 0, 1)
+    opacity = np.abs(shown)[..., None]
+    return np.clip((1 - opacity) * (0.3 + 0.7 * grey(image)) + opacity * heat_map(np.sign(shown)), 0, 1)
 
 
 def cam_overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
@@ -126,5 +126,5 @@ def draw(
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     with atomic.replacing(path) as aside:
-        # 256 colours make a third of the size, and the eye sees no difference at this scale.
-        drawn.quantize(256).save(aside, optimize=True)
+        # 256 colours, dithered, make half of the size.
+        drawn.quantize(256, palette=drawn.quantize(256)).save(aside, optimize=True)

@@ -14,7 +14,7 @@ def build(image_size: int, dropout: float) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input((image_size, image_size, 3), name="pixels"),
-            # -1…1, not 0…1: inputs around zero keep the large dense layer well conditioned (LeCun et al. 1998, 4.3).
+            # -1…1: inputs around zero, as LeCun et al. (1998, 4.3) advise; no run compares it with 0…1.
             layers.Rescaling(1 / 127.5, offset=-1.0),
             layers.Conv2D(32, 3, activation="relu"),
             layers.MaxPooling2D(),

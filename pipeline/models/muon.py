@@ -1,9 +1,9 @@
 """Muon: steps that are orthogonal matrices, for the hidden layers' weights (Jordan 2024; Liu et al. 2025).
 
-An orthogonal step moves the outputs of a layer by the same amount in every direction. Adam's, about equal on each
-weight, adds up over the 57,600 inputs of the CNN's first dense layer. docs/results/cnn_experiments.md has what that
-made of it. keras.optimizers.Muon differs from release to release; this one serves every Keras that the project runs on,
-and its iteration works on the small Gram matrix.
+An orthogonal step moves the outputs of a layer by about the same amount in every direction; Adam's is about equal on
+each weight. After 7 epochs the CNN's validation accuracy was 96.0 % with Muon and 93.6 % with Adam, whose rate for the
+first dense layer was a tenth: docs/results/cnn_experiments.md. keras.optimizers.Muon differs from release to release;
+this one serves every Keras that the project runs on, and its iteration works on the small Gram matrix.
 """
 
 from __future__ import annotations

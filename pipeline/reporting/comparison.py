@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import params
+from pipeline.explain import focus
 from pipeline.reporting import inputs, verdicts
 from pipeline.reporting.cells import UNKNOWN, share
 from pipeline.reporting.inputs import MODELS
@@ -125,7 +126,7 @@ def collect(p: params.Params) -> dict[tuple[str, str], Figures]:
         losses = verdicts.last_phase(histories[model])
         own["overfitting"] = verdicts.overfitting(own, losses, p.report.overfit_loss_rise)
         if own.get("xai.face_gain") is not None:
-            own["insight"] = verdicts.insight(own)
+            own["insight"] = focus.insight(own)
     return found
 
 

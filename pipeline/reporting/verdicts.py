@@ -4,10 +4,7 @@ Overfitting. Two signs are looked for. The gap: train accuracy exceeds the upper
 The turn: when training ended the validation loss stood more than report.overfit_loss_rise above its minimum. Both: yes.
 One: signs of it. None: no.
 
-Insight. A gain is the share of positive attribution that falls inside a region, divided by the region's share of the
-picture: 1 is what chance gives. A model looks at the face (or the face's lower half) when the gain's whole interval is
-above 1, and elsewhere when it is below. One model looks more sharply than the other when the interval of the
-difference between their gains for the lower half, paired picture by picture, does not hold 0.
+Insight. Answered by explain.focus; RULES tells its rule to the reader.
 """
 
 from __future__ import annotations
@@ -48,22 +45,3 @@ def overfitting(figures: Mapping, val_losses: Sequence[float], limit: float) -> 
         f"{verdict} (train {100 * train:.2f} %, test at most {100 * high:.2f} %; validation loss ended"
         f" {100 * rise:.0f} % above its minimum)"
     )
-
-
-def place(low: float, high: float) -> str:
-    """Where a gain's interval lies against chance."""
-    return "above chance" if low > 1 else "below chance" if high < 1 else "not told from chance"
-
-
-def insight(own: Mapping) -> str:
-    """Where a model looks, in words, and whether more sharply than the other."""
-    parts = []
-    for key, where in (("xai.face_gain", "face"), ("xai.lower_face_gain", "lower half")):
-        low, high = own.get(f"{key}_low"), own.get(f"{key}_high")
-        told = place(low, high) if low is not None and high is not None else "no interval"
-        parts.append(f"{where} {own[key]:.2f} ({told})")
-    low, high = (own.get(f"xai.versus.lower_face_gain_{end}") for end in ("low", "high"))
-    if low is None or high is None:
-        return ", ".join(parts)
-    against = "sharper than" if low > 0 else "less sharp than" if high < 0 else "not told from"
-    return f"{', '.join(parts)}; {against} the other model"

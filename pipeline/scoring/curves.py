@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from pipeline import atomic
 from pipeline.data.packing import LABELS
+
+PLOTS = Path("plots")
 
 
 def roc(y_true: np.ndarray, y_prob: np.ndarray) -> pd.DataFrame:
@@ -37,3 +43,11 @@ def confusion(y_true: np.ndarray, y_prob: np.ndarray, threshold: float = 0.5) ->
     names = np.array(LABELS)
     table = pd.DataFrame({"actual": names[y_true], "predicted": names[(y_prob >= threshold).astype(int)]})
     return table.sort_values(["actual", "predicted"], ignore_index=True)
+
+
+def write(tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+    """Each table as plots/NAME.csv; returns their paths. `tables` by name."""
+    paths = [PLOTS / f"{name}.csv" for name in tables]
+    for path, table in zip(paths, tables.values(), strict=True):
+        atomic.write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return paths

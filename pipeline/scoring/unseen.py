@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from pipeline.data.packing import LABELS, to_classes
+from pipeline.scoring import intervals
 from pipeline.scoring.metrics import called_right, wilson
 
 SIZES = {"32_47": (32, 48), "48_95": (48, 96), "96_up": (96, np.inf)}  # pixels, from and below
 
 
-def unseen_metrics(faces: pd.DataFrame, y_prob: np.ndarray, threshold: float, confidence: float) -> dict:
+def unseen_metrics(
+    faces: pd.DataFrame, y_prob: np.ndarray, threshold: float, confidence: float, resamples: int
+) -> dict:
     """All figures of one model. `faces`: label and face_size of n faces; `y_prob` (n,): P(with_mask) in 0…1.
 
     Faces whose label is neither class, as a mask worn wrong is, count in n_incorrect and incorrect_called_mask alone:
     how many there are, and how many of them are called with_mask. A share of no faces is None, and so are balanced
-    accuracy and ROC AUC where a class is missing.
+    accuracy and ROC AUC where a class is missing. Figures that are no plain shares have the bootstrap's interval.
 
     `mean_confidence_LABEL` is what the original reports as accuracy on unseen pictures: the mean probability of the
     class that was called, right or wrong, over the faces of the class. A model that is always sure and always wrong
@@ -26,20 +31,23 @@ def unseen_metrics(faces: pd.DataFrame, y_prob: np.ndarray, threshold: float, co
     judged = faces["label"].isin(LABELS).to_numpy()
     y_true, y, size = to_classes(faces["label"][judged]), y_prob[judged], faces["face_size"][judged].to_numpy()
     right = called_right(y_true, y, threshold)
-    called = np.where(y >= threshold, y, 1 - y)
-    recalls = [mean(right[y_true == number]) for number in range(len(LABELS))]
-    both = None not in recalls
+    known = no_plain_shares(y_true, y, threshold=threshold)
+    known |= intervals.bootstrap(
+        y_true, y, partial(no_plain_shares, threshold=threshold), resamples=resamples, confidence=confidence
+    )
+
+    def with_interval(name: str) -> dict[str, float | None]:
+        return {key: known.get(key) for key in (name, f"{name}_low", f"{name}_high")}
+
     return {
         "n": len(y),
         **{f"n_{label}": int((y_true == number).sum()) for number, label in reversed([*enumerate(LABELS)])},
         **accuracy_of(right, confidence),
-        "balanced_accuracy": float(np.mean(recalls)) if both else None,  # type: ignore[arg-type]
-        **{f"recall_{label}": recalls[number] for number, label in reversed([*enumerate(LABELS)])},
-        "roc_auc": float(roc_auc_score(y_true, y)) if both else None,
-        **{
-            f"mean_confidence_{label}": mean(called[y_true == number])
-            for number, label in reversed([*enumerate(LABELS)])
-        },
+        **with_interval("balanced_accuracy"),
+        **{f"recall_{label}": mean(right[y_true == number]) for number, label in reversed([*enumerate(LABELS)])},
+        **with_interval("roc_auc"),
+        **with_interval("mean_confidence_with_mask"),
+        **with_interval("mean_confidence_without_mask"),
         "n_incorrect": int((~judged).sum()),
         "incorrect_called_mask": int((y_prob[~judged] >= threshold).sum()),
         "by_size": {
@@ -47,6 +55,21 @@ def unseen_metrics(faces: pd.DataFrame, y_prob: np.ndarray, threshold: float, co
             for name, chosen in ((name, (size >= low) & (size < high)) for name, (low, high) in SIZES.items())
         },
     }
+
+
+def no_plain_shares(y_true: np.ndarray, y_prob: np.ndarray, *, threshold: float) -> dict[str, float]:
+    """Those of unseen_metrics' figures whose interval no formula gives, for the bootstrap; only those that are known.
+
+    `y_true` (n,) 0/1, `y_prob` (n,) P(with_mask); a class may be missing.
+    """
+    called = np.where(y_prob >= threshold, y_prob, 1 - y_prob)
+    right = called_right(y_true, y_prob, threshold)
+    classes = {label: y_true == number for number, label in enumerate(LABELS) if (y_true == number).any()}
+    found = {f"mean_confidence_{label}": float(called[members].mean()) for label, members in classes.items()}
+    if len(classes) == len(LABELS):
+        found["balanced_accuracy"] = float(np.mean([right[members].mean() for members in classes.values()]))
+        found["roc_auc"] = float(roc_auc_score(y_true, y_prob))
+    return found
 
 
 def mean(values: np.ndarray) -> float | None:

@@ -1,0 +1,101 @@
+"""A trained Keras model as LiteRT and ONNX files. All take raw pixels and give (without_mask, with_mask)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from pipeline.quiet import stderr_closed
+
+
+def litert(model: keras.Model, number_format: str, calibration: np.ndarray) -> bytes:
+    """The model as a LiteRT file for one picture (1, s, s, 3) at a time.
+
+    `number_format`: float32; float16, which halves the weights and computes in float32; or int8, weights and
+    computation, whose ranges are those that `calibration` (n, s, s, 3) uint8, training pictures, runs through. int8
+    takes uint8 pixels, the others float32 ones; all give float32 probabilities.
+    """
+    frozen = frozen_function(model, batch=1)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    if number_format != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if number_format == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if number_format == "int8":
+        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+    with stderr_closed():
+        return converter.convert()
+
+
+def onnx(model: keras.Model) -> bytes:
+    """The model as an ONNX file: input `pixels` (n, s, s, 3) float32, output `probabilities` (n, 2)."""
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    pixels = (tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="pixels"),)
+
+    @tf.function(input_signature=pixels)
+    def forward(pixels):
+        return {"probabilities": model(pixels, training=False)}
+
+    converted, _ = tf2onnx.convert.from_function(forward, pixels, opset=17)
+    name_by_place(converted.graph)
+    return converted.SerializeToString(deterministic=True)
+
+
+def name_by_place(graph: Any) -> None:
+    """Name an ONNX graph's nodes, tensors and weights by their order in it, in place.
+
+    tf2onnx numbers them as its sets happen to be ordered, so no two conversions of a model are the same file.
+    """
+    names = {one.name: one.name for one in (*graph.input, *graph.output)}
+    weights = {one.name: one for one in graph.initializer}
+    used: list[Any] = []
+    for i, node in enumerate(graph.node):
+        for name in node.input:
+            if name in weights and name not in names:
+                names[name] = f"weights_{len(used)}"
+                used.append(weights[name])
+        for j, name in enumerate(node.output):
+            names.setdefault(name, f"{node.op_type}_{i}_{j}")
+        node.name, node.doc_string = f"{node.op_type}_{i}", ""
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    for one in used:
+        one.name = names[one.name]
+    for one in (*graph.input, *graph.output):
+        one.type.tensor_type.shape.dim[0].dim_param = "n"
+    del graph.initializer[:]
+    graph.initializer.extend(used)
+    del graph.value_info[:]  # shapes of what lies between, under the old names; they follow from the graph
+    graph.doc_string = ""
+
+
+def frozen_function(model: keras.Model, batch: int | None) -> Any:
+    """The model as a concrete function whose weights are constants: LiteRT's converter leaves variables out."""
+    forward = tf.function(lambda pixels: model(pixels, training=False))
+    spec = tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, name="pixels")
+    return convert_variables_to_constants_v2(forward.get_concrete_function(spec))
+
+
+def load_onnx(encoded: bytes, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+    """As litert.load: a function from (n, s, s, 3) uint8 raw pixels to P(with_mask), (n,) float32, one at a time."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(encoded, options, providers=["CPUExecutionProvider"])
+
+    def classify(images: np.ndarray) -> np.ndarray:
+        found = [session.run(None, {"pixels": image[None].astype(np.float32)})[0][0, 1] for image in images]
+        return np.array(found, np.float32)
+
+    return classify
