@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test repro lint lock-check ui serve plots clean
+.PHONY: help install demo test repro live serve lint lock-check ui plots clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -27,6 +27,9 @@ test: install  ## every test, on small data
 
 repro: install  ## rebuild everything on the default parameters: the Kaggle data set
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+live: install  ## the webcam page on http://127.0.0.1:8000
+	$(BIN)/python -m live
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

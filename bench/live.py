@@ -5,7 +5,8 @@
 The film: the foreign pictures with exactly three annotated faces of which the detector finds three, at 640x480, as
 JPEG. The client does as the page does: two frames under way at most, the next when one is answered. It has a process of
 its own on the same machine. In the same run, before and after: the bare detector on the same frames, in one thread, and
-what the parts of a frame take. Needs models/*.float32.tflite.
+what the parts of a frame take. The processor time a frame says what the
+server costs where other work slows it down. Needs models/*.float32.tflite.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
+import psutil
 
 from live.frames import HEADER, Frame, pixels
 from pipeline import errors, params
 from pipeline.data import annotated_pictures, archives, decoding
 from pipeline.errors import UserError
 from pipeline.serve import face_detection, judging, litert
-from tools.screenshots import serving
+from tools.live_server import serving
 
 SIZE = 640, 480
 FACES = 3
@@ -116,7 +118,10 @@ def main() -> None:
     before = parts(frames, model, values)
     with serving("--model", model) as address:
         asyncio.run(drive(address, frames, 2))  # each thread loads its model at its first frame
+        [process] = psutil.Process().children()
+        used = sum(process.cpu_times()[:2])
         rate, round_trips, server, three = asyncio.run(drive(address, frames, args.seconds))
+        used = (sum(process.cpu_times()[:2]) - used) / len(server) * 1000
     after = parts(frames, model, values)
     mean = {part: (before[part] + after[part]) / 2 for part in before}
     whole, bare = sum(mean.values()), 1000 / mean["detect"]
@@ -128,6 +133,7 @@ def main() -> None:
     size = "x".join(map(str, SIZE))
     print(f"{len(frames)} pictures of {FACES} faces at {size}, {model}, detector at {values.live.detector_side}")
     print(f"server: {rate:.1f} frames/s; {FACES} faces found in {share:.0%} of {len(server)} frames")
+    print(f"processor time: {used:.1f} ms a frame, all threads together: {2000 / used:.0f} frames/s of two idle cores")
     print(f"latency p50 · p90 · p99: server {percentiles(server)} ms, round trip {percentiles(round_trips)} ms")
     print("one thread: " + ", ".join(f"{part} {ms:.1f} ms ({ms / whole:.0%})" for part, ms in mean.items()))
     print(f"bare detector in one thread: {bare:.1f} frames/s; the whole server does {rate / bare:.2f} times as many")

@@ -9,14 +9,9 @@ that the same faces are shown each time; frame rates and latencies are those of 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -27,6 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from pipeline import errors
 from pipeline.data import archives, decoding
 from pipeline.errors import UserError
+from tools.live_server import serving
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
@@ -54,22 +50,6 @@ def chromium() -> str:
         if path := shutil.which(name):
             return path
     raise UserError("no Chromium on this machine: apt-get install chromium")
-
-
-@contextlib.contextmanager
-def serving(*arguments: str) -> Iterator[str]:
-    """A server of the live page on a free port: its address."""
-    command = [sys.executable, "-m", "live", "--port", "0", "--no-open", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise UserError("the live page's server did not start: see above")
-        yield line.split()[1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
 
 
 def write_film(path: Path, picture: Image.Image) -> None:

@@ -1,0 +1,524 @@
+"""The live page's server, asked by a real client over a real WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import WSMsgType
+from aiohttp.test_utils import TestServer
+from PIL import Image
+
+from live import connection, frames, security, server
+from live.judges import Judges
+from live.rate import Rate
+from pipeline import params
+from pipeline.errors import UserError
+from tests import live_workspace
+from tools.live_server import serving
+
+Client = Any  # aiohttp.ClientWebSocketResponse, whose parameter differs from version to version
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return live_workspace.workspace(tmp_path_factory.mktemp("live"))
+
+
+@pytest.fixture(scope="module")
+def encoded() -> bytes:
+    return live_workspace.jpeg(live_workspace.scene())
+
+
+def frame(number: int, encoded: bytes, time: float | None = None) -> bytes:
+    return frames.HEADER.pack(number, number / 20 if time is None else time) + encoded
+
+
+@asynccontextmanager
+async def served(folder: Path, log: Callable | None = None, threads: int = 2) -> AsyncIterator[Any]:
+    judges = Judges(params.load(), folder / "models", threads)
+    async with TestServer(server.app(judges, "127.0.0.1", log)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def connected(running: TestServer, **options: Any) -> AsyncIterator[tuple[Client, dict]]:
+    async with aiohttp.ClientSession() as client, client.ws_connect(running.make_url("/frames"), **options) as page:
+        yield page, await page.receive_json(timeout=20)
+
+
+def talk(folder: Path, script: Callable[[Client, dict], Coroutine[Any, Any, None]], **options: Any) -> None:
+    """Run a script as a page that has just connected."""
+
+    async def run() -> None:
+        async with served(folder, **options) as running, connected(running) as (page, hello):
+            await asyncio.wait_for(script(page, hello), 60)
+
+    asyncio.run(run())
+
+
+async def ask(page: Client, message: bytes | dict) -> dict:
+    if isinstance(message, bytes):
+        await page.send_bytes(message)
+    else:
+        await page.send_json(message)
+    return await page.receive_json(timeout=20)
+
+
+def test_a_frame_is_answered_with_what_the_core_finds(folder: Path, encoded: bytes) -> None:
+    wanted = live_workspace.expected(Image.open(io.BytesIO(encoded)), folder)
+
+    async def script(page: Client, hello: dict) -> None:
+        assert hello == {
+            "type": "hello",
+            "models": ["cnn", "mobilenet"],
+            "model": "mobilenet",
+            "mlflow": False,
+            "unsure": [0.3, 0.7],
+        }
+        for number in (7, 8):
+            answer = await ask(page, frame(number, encoded))
+            assert (answer["type"], answer["frame"], answer["model"]) == ("faces", number, "mobilenet")
+            assert (answer["width"], answer["height"]) == live_workspace.SIZE
+            faces = sorted(answer["faces"], key=lambda face: face["box"][0])
+            assert [face["label"] for face in faces] == live_workspace.LABELS
+            for face, one in zip(faces, wanted, strict=True):
+                assert face["box"] == pytest.approx(one.box, abs=0.06)
+                assert face["probability"] == face["smoothed"] == pytest.approx(one.with_mask, abs=1e-4)
+                assert face["found"]
+        assert answer["figures"]["frames"] == 2
+        assert answer["figures"]["faces"] == 6
+        assert answer["figures"]["distinct_faces"] == 3
+        assert answer["figures"]["latency_ms_p50"] > 0
+
+    talk(folder, script)
+
+
+def png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("message", "said", "number"),
+    [
+        (b"", "12 bytes", None),
+        (b"12345678901", "12 bytes", None),
+        (frame(3, b""), "empty file", 3),
+        (frame(3, b"no picture at all"), "no picture", 3),
+        (frame(3, b"GIF89a" + bytes(100)), "no picture", 3),
+        (frame(3, png(4, 4)[:40]), "no picture", 3),
+        (frame(3, png(8000, 8000)), "8000x8000 pixels", 3),
+        (frame(3, bytes(frames.MAX_BYTES)), "bytes", 3),
+        (frame(3, b"x", time=math.nan), "number of seconds", 3),
+        (frame(3, b"x", time=math.inf), "number of seconds", 3),
+    ],
+)
+def test_a_bad_frame_costs_an_error_and_no_more(
+    folder: Path, encoded: bytes, message: bytes, said: str, number: int | None
+) -> None:
+    async def script(page: Client, hello: dict) -> None:
+        answer = await ask(page, message)
+        assert (answer["type"], answer["frame"]) == ("error", number)
+        assert said in answer["message"]
+        good = await ask(page, frame(4, encoded))
+        assert (good["type"], good["frame"], len(good["faces"])) == ("faces", 4, 3)
+        assert good["figures"]["frames"] == 1
+
+    talk(folder, script)
+
+
+def test_a_cut_off_jpeg_is_an_error(folder: Path, encoded: bytes) -> None:
+    async def script(page: Client, hello: dict) -> None:
+        answer = await ask(page, frame(1, encoded[: len(encoded) // 2]))
+        assert answer["type"] == "error"
+        assert "damaged" in answer["message"]
+
+    talk(folder, script)
+
+
+def test_a_tiny_and_an_odd_frame_are_judged(folder: Path) -> None:
+    async def script(page: Client, hello: dict) -> None:
+        for number, size in enumerate([(1, 1), (1900, 2), (3, 1080)]):
+            answer = await ask(page, frame(number, png(*size)))
+            assert (answer["type"], answer["faces"]) == ("faces", [])
+
+    talk(folder, script)
+
+
+def test_a_message_beyond_all_bounds_ends_the_connection(folder: Path) -> None:
+    async def run() -> None:
+        async with served(folder) as running:
+            async with connected(running) as (page, _):
+                with suppress(ConnectionError):  # it may be closed while this is still being sent
+                    await page.send_bytes(bytes(server.MAX_MESSAGE + 100))
+                assert (await page.receive(timeout=20)).type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR)
+            async with connected(running) as (_, hello):
+                assert hello["type"] == "hello"
+
+    asyncio.run(run())
+
+
+class Held:
+    """Judging that waits to be let go, one frame after the other."""
+
+    def __init__(self, judges: Judges, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.judge, self.gate = judges.judge, threading.Semaphore(0)
+        self.judged: list[int] = []
+        monkeypatch.setattr(judges, "judge", self)
+
+    def __call__(self, one: frames.Frame, model: str) -> Any:
+        assert self.gate.acquire(timeout=20)
+        self.judged.append(one.number)
+        return self.judge(one, model)
+
+
+def test_only_the_newest_frame_waits_and_older_ones_are_dropped(
+    folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with served(folder, threads=1) as running, connected(running) as (page, _):
+            held = Held(running.app[server.JUDGES], monkeypatch)
+            for number in range(10):
+                await page.send_bytes(frame(number, encoded))
+                await asyncio.sleep(0.02)
+            early = [await page.receive_json(timeout=20) for _ in range(8)]
+            assert [(answer["type"], answer["frame"]) for answer in early] == [("dropped", n) for n in range(1, 9)]
+            held.gate.release(2)
+            late = [await page.receive_json(timeout=20) for _ in range(2)]
+            assert [(answer["type"], answer["frame"]) for answer in late] == [("faces", 0), ("faces", 9)]
+            assert held.judged == [0, 9]
+
+    asyncio.run(run())
+
+
+def test_answers_come_in_order_though_two_threads_judge(
+    folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with served(folder, threads=2) as running, connected(running) as (page, _):
+            judges = running.app[server.JUDGES]
+            judge = judges.judge
+
+            def uneven(one: frames.Frame, model: str) -> Any:
+                time.sleep(0.3 if one.number % 2 == 0 else 0)
+                return judge(one, model)
+
+            monkeypatch.setattr(judges, "judge", uneven)
+            found = []
+            for number in range(0, 6, 2):
+                await page.send_bytes(frame(number, encoded))
+                await page.send_bytes(frame(number + 1, encoded))
+                found += [await page.receive_json(timeout=20) for _ in range(2)]
+            assert [(answer["type"], answer["frame"]) for answer in found] == [("faces", n) for n in range(6)]
+            assert [answer["figures"]["frames"] for answer in found] == [1, 2, 3, 4, 5, 6]
+
+    asyncio.run(run())
+
+
+def test_a_page_that_leaves_in_the_middle_frees_its_thread(
+    folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with served(folder, threads=1) as running:
+            held = Held(running.app[server.JUDGES], monkeypatch)
+            for _ in range(3):
+                async with connected(running) as (page, _):
+                    await page.send_bytes(frame(1, encoded))
+                    await page.send_bytes(frame(2, encoded))
+                    await asyncio.sleep(0.05)
+                held.gate.release(2)
+            await asyncio.sleep(0.2)
+            held.gate.release(100)
+            async with connected(running) as (page, _):
+                answer = await ask(page, frame(5, encoded))
+                assert (answer["type"], answer["frame"]) == ("faces", 5)
+
+    asyncio.run(run())
+
+
+def test_the_server_answers_while_it_judges(folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with served(folder, threads=1) as running, connected(running) as (page, _):
+            held = Held(running.app[server.JUDGES], monkeypatch)
+            await page.send_bytes(frame(1, encoded))
+            async with aiohttp.ClientSession() as client, client.get(running.make_url("/")) as response:
+                assert response.status == 200
+            assert (await ask(page, {"type": "model", "model": "cnn"}))["model"] == "cnn"
+            held.gate.release()
+            assert (await page.receive_json(timeout=20))["model"] == "mobilenet"  # as it was when the frame was taken
+
+    asyncio.run(run())
+
+
+def test_too_many_frames_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_FRAMES_PER_SECOND", 5)
+
+    async def script(page: Client, hello: dict) -> None:
+        answers = [await ask(page, frame(number, b"nothing")) for number in range(8)]
+        assert sum("too many frames: 5 a second" in answer["message"] for answer in answers) >= 2
+        assert all(answer["frame"] == number for number, answer in enumerate(answers))
+        await asyncio.sleep(0.5)
+        assert "no picture" in (await ask(page, frame(9, b"nothing")))["message"]
+
+    talk(folder, script)
+
+
+def test_a_bucket_fills_again() -> None:
+    rate = Rate(10)
+    assert [rate.allows(0.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert [rate.allows(0.25) for _ in range(4)] == [True, True, False, False]
+    assert [rate.allows(60.0) for _ in range(12)] == [True] * 10 + [False] * 2
+
+
+def test_the_model_is_switched_while_it_runs(folder: Path, encoded: bytes) -> None:
+    async def script(page: Client, hello: dict) -> None:
+        first = await ask(page, frame(1, encoded))
+        assert await ask(page, {"type": "model", "model": "cnn"}) == {"type": "model", "model": "cnn"}
+        second = await ask(page, frame(2, encoded))
+        assert (second["model"], second["figures"]["model"], second["figures"]["frames"]) == ("cnn", "cnn", 1)
+        for before, now in zip(first["faces"], second["faces"], strict=True):
+            assert before["number"] == now["number"]
+            assert now["smoothed"] == pytest.approx(1 - before["smoothed"], abs=1e-3)  # nothing of the other model
+        await ask(page, {"type": "model", "model": "mobilenet"})
+        assert (await ask(page, frame(3, encoded)))["figures"]["frames"] == 2
+
+    talk(folder, script)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "{", "[]", "3", '"model"', "{}", '{"type": "model"}', '{"type": "model", "model": "../cnn"}',
+     '{"type": "model", "model": ["cnn"]}', "[" * 5000],
+)  # fmt: skip
+def test_a_wrong_command_is_an_error(folder: Path, encoded: bytes, command: str) -> None:
+    async def script(page: Client, hello: dict) -> None:
+        await page.send_str(command)
+        assert await page.receive_json(timeout=20) == {"type": "error", "message": "no such command"}
+        assert (await ask(page, frame(1, encoded)))["type"] == "faces"
+
+    talk(folder, script)
+
+
+def test_a_session_starts_anew(folder: Path, encoded: bytes) -> None:
+    async def script(page: Client, hello: dict) -> None:
+        await ask(page, frame(1, encoded))
+        assert (await ask(page, {"type": "restart"}))["type"] == "restarted"
+        answer = await ask(page, frame(2, encoded))
+        assert (answer["figures"]["frames"], answer["figures"]["distinct_faces"]) == (1, 3)
+
+    talk(folder, script)
+
+
+def test_every_page_has_a_session_of_its_own_and_pages_are_limited(folder: Path, encoded: bytes) -> None:
+    async def run() -> None:
+        async with served(folder) as running, aiohttp.ClientSession() as client:
+            pages = [await client.ws_connect(running.make_url("/frames")) for _ in range(server.MAX_CONNECTIONS)]
+            for page in pages:
+                await page.receive_json(timeout=20)
+                assert (await ask(page, frame(1, encoded)))["figures"]["frames"] == 1
+            one_more = await client.ws_connect(running.make_url("/frames"))
+            assert (await one_more.receive(timeout=20)).type == WSMsgType.CLOSE
+            assert one_more.close_code == 1013
+            await pages[0].close()
+            again = await client.ws_connect(running.make_url("/frames"))
+            assert (await again.receive_json(timeout=20))["type"] == "hello"
+
+    asyncio.run(run())
+
+
+def test_a_silent_page_is_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "IDLE_SECONDS", 0.2)
+
+    async def script(page: Client, hello: dict) -> None:
+        await page.receive(timeout=20)
+        assert page.close_code == connection.IDLE
+
+    talk(folder, script)
+
+
+HEADERS: tuple[tuple[dict[str, str], int], ...] = (
+    ({"Origin": "http://evil.example"}, 403),
+    ({"Origin": "null"}, 403),
+    ({"Origin": "http://127.0.0.1:1"}, 403),
+    ({"Origin": "http://127.0.0.1"}, 403),
+    ({"Host": "evil.example"}, 403),
+    ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+    ({"Host": "127.0.0.1.evil.example"}, 403),
+    ({"Host": "192.168.1.5"}, 403),
+    ({"Host": "["}, 403),
+    ({"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 101),
+    ({"Host": "[::1]:8000", "Origin": "http://[::1]:8000"}, 101),
+    ({}, 101),
+)
+
+
+@pytest.mark.parametrize(("headers", "status"), HEADERS)
+def test_only_the_servers_own_page_may_connect(folder: Path, headers: dict[str, str], status: int) -> None:
+    async def run() -> None:
+        async with served(folder) as running:
+            if status == 101:
+                async with connected(running, headers=headers) as (_, hello):
+                    assert hello["type"] == "hello"
+            else:
+                with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                    async with connected(running, headers=headers):
+                        pass
+                assert caught.value.status == status
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [("192.168.1.5:8000", True), ("localhost", True), ("evil.example", False), (socket.gethostname(), True)],
+)
+def test_a_server_for_others_goes_by_its_addresses_and_names(host: str, allowed: bool) -> None:
+    names = {"localhost", "0.0.0.0", socket.gethostname().lower()}
+    assert security.allowed_host(host, names, only_loopback=False) == allowed
+
+
+def test_the_pages_files_come_with_strict_headers(folder: Path) -> None:
+    async def run() -> None:
+        async with served(folder) as running, aiohttp.ClientSession() as client:
+            for path in (
+                "/",
+                "/page/app.js",
+                "/page/style.css",
+                "/nothing",
+                "/page/../server.py",
+                "/page/%2e%2e/rate.py",
+            ):
+                async with client.get(
+                    running.make_url("/").join(type(running.make_url("/"))(path, encoded=True))
+                ) as got:
+                    assert got.status == (200 if path in ("/", "/page/app.js", "/page/style.css") else 404), path
+                    policy = got.headers["Content-Security-Policy"]
+                    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+                    assert "unsafe" not in policy
+                    assert got.headers["X-Content-Type-Options"] == "nosniff"
+                    assert got.headers["X-Frame-Options"] == "DENY"
+                    assert "ython" not in got.headers["Server"]
+            async with client.post(running.make_url("/")) as got:
+                assert got.status == 405
+            async with client.get(running.make_url("/frames")) as got:
+                assert got.status == 426
+
+    asyncio.run(run())
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_has_no_inline_script() -> None:
+    pages = list(server.PAGE.iterdir())
+    assert {path.suffix for path in pages} == {".html", ".css", ".js", ".svg"}
+    html = (server.PAGE / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|<style", html)
+    for path in pages:
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert re.findall(r"https?://[\w.]+", text) in ([], ["http://localhost"]), path
+    for name in re.findall(r'(?:src|href)="/page/([^"]+)"', html):
+        assert (server.PAGE / name).is_file()
+
+
+def test_a_log_that_fails_and_one_that_is_not_offered_say_so(folder: Path, encoded: bytes) -> None:
+    def fails(summaries: list) -> str:
+        raise UserError("MLflow is down")
+
+    async def script(page: Client, hello: dict) -> None:
+        assert hello["mlflow"]
+        assert (await ask(page, {"type": "log"}))["message"] == "not logged: no frame was judged yet"
+        await ask(page, frame(1, encoded))
+        assert await ask(page, {"type": "log"}) == {"type": "error", "message": "not logged: MLflow is down"}
+        assert (await ask(page, frame(2, encoded)))["type"] == "faces"
+
+    talk(folder, script, log=fails)
+
+    async def without(page: Client, hello: dict) -> None:
+        assert "start the server with --log-to-mlflow" in (await ask(page, {"type": "log"}))["message"]
+
+    talk(folder, without)
+
+
+def test_a_session_is_logged_to_a_real_store(folder: Path, encoded: bytes) -> None:
+    """By the real command, which ends cleanly when told to."""
+    from mlflow import MlflowClient
+
+    async def drive(address: str) -> list[dict]:
+        found = []
+        async with aiohttp.ClientSession() as client, client.ws_connect(f"{address}frames") as page:
+            assert (await page.receive_json(timeout=20))["mlflow"]
+            for number, model in enumerate(["mobilenet", "mobilenet", "cnn"]):
+                await ask(page, {"type": "model", "model": model})
+                found.append(await ask(page, frame(number, encoded)))
+            await page.send_json({"type": "log"})
+            found.append(await page.receive_json(timeout=120))
+        return found
+
+    with serving("--log-to-mlflow", folder=folder) as address:
+        *_, mobilenet, cnn, logged = asyncio.run(drive(address))
+    assert logged["type"] == "logged", logged
+    assert logged["message"].startswith("2 runs below workspace-")
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    [experiment] = [one for one in client.search_experiments() if one.name == "face-mask"]
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'session'")
+    assert {run.data.params["live.model"] for run in runs} == {"cnn", "mobilenet"}
+    for run in runs:
+        figures = (cnn if run.data.params["live.model"] == "cnn" else mobilenet)["figures"]
+        assert run.data.metrics["live.frames"] == figures["frames"]
+        assert run.data.metrics["live.mean_confidence_with_mask"] == figures["mean_confidence_with_mask"]
+        assert run.data.metrics["live.latency_ms_p50"] > 0
+    # Nothing but MLflow's own store was written.
+    assert {path.name for path in folder.iterdir()} <= {
+        "models", "params.yaml", "dvc.yaml", "mlflow.db", "mlflow.db.lock", "mlartifacts"
+    }  # fmt: skip
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "live", "--no-open", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(live_workspace.REPOSITORY), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_what_a_user_does_wrong_is_one_line(folder: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = command(folder, "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"live: cannot listen on 127.0.0.1 port {port}")
+    assert "Traceback" not in done.stderr
+
+    (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
+    done = command(tmp_path, "--port", "0")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "live: models/mobilenet.float32.tflite is missing: run `dvc repro export`",
+    )
+
+
+def test_models_of_another_image_size_are_refused(tmp_path: Path) -> None:
+    live_workspace.write_models(tmp_path, size=96)
+    with pytest.raises(UserError, match=r"does not take pictures of image_size = 128: run `dvc repro export`"):
+        Judges(params.load(), tmp_path)
+
+
+def test_a_model_that_is_missing_is_not_offered(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mobilenet.float32.tflite").write_bytes((folder / "models/mobilenet.float32.tflite").read_bytes())
+    assert Judges(params.load(), tmp_path).names == ["mobilenet"]
