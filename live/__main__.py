@@ -57,12 +57,13 @@ async def serve(listening: socket.socket, args: argparse.Namespace, values: para
     """Serve until the process is told to end."""
     from aiohttp import web
 
-    from live import mlflow_run, security, server
+    from live import security, server
     from live.judges import Judges
+    from pipeline.serve import session_log
 
     judges = Judges(values)
     runner = web.AppRunner(
-        server.app(judges, args.host, mlflow_run.log if args.log_to_mlflow else None), shutdown_timeout=2.0
+        server.app(judges, args.host, session_log.log if args.log_to_mlflow else None), shutdown_timeout=2.0
     )
     await runner.setup()
     await web.SockSite(runner, listening).start()

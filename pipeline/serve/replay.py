@@ -1,6 +1,6 @@
 """What the live page would show and count while it watches a film, without a page.
 
-    python -m pipeline.serve.replay FILM [--model cnn|mobilenet] [--models DIR]
+    python -m pipeline.serve.replay FILM [--model cnn|mobilenet] [--models DIR] [--log-to-mlflow]
 
 Prints the session's summary as JSON: frames, faces, mean confidences, latencies of detection and classification.
 """
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("film", type=Path)
     parser.add_argument("--model", choices=MODELS, help="default: live.model of params.yaml")
     parser.add_argument("--models", type=Path, default=litert.MODELS, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--log-to-mlflow", action="store_true", help="as a run `live` below the current experiment")
     arguments = parser.parse_args()
     p = params.load()
     name = arguments.model or p.live.model
@@ -98,6 +99,10 @@ def main() -> None:
         raise errors.UserError(f"{arguments.film} cannot be read: {error}") from None
     json.dump(session.summary(), sys.stdout, indent=2)
     print()
+    if arguments.log_to_mlflow:
+        from pipeline.serve import session_log
+
+        print(f"logged to MLflow: {session_log.log(session.summaries())}", file=sys.stderr)
 
 
 if __name__ == "__main__":
