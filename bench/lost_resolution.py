@@ -2,9 +2,9 @@
 
     python -m bench.lost_resolution [MODELS_DIR …]
 
-Every validation picture is reduced to 64, 48 and 32 pixels, compressed as JPEG of quality 75, and enlarged again. Prints
-accuracy and log loss for each folder of trained models (default: models/). Training choices are made on these and on the
-plain validation pictures, never on test or unseen ones. About a minute.
+Every validation picture is reduced to 64, 48 and 32 pixels, compressed as JPEG of quality 75, and enlarged again.
+Prints accuracy and log loss for each folder of trained models (default: models/). Training choices are made on these
+and on the plain validation pictures, never on test or unseen ones. About a minute.
 """
 
 from __future__ import annotations
