@@ -52,7 +52,7 @@ def main() -> None:
         f"{side} px": np.stack([reduced(image, side) for image in plain]) for side in SIDES
     }
     print(f"{len(y_true)} validation pictures: accuracy / log loss")
-    for folder in map(Path, sys.argv[1:] or [FOLDER]):
+    for folder in [Path(argument) for argument in sys.argv[1:]] or [FOLDER]:
         for name in MODELS:
             model = load(folder, name)
             found = []

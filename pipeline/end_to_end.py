@@ -24,7 +24,7 @@ from pipeline import atomic, errors, params, tracking
 from pipeline.data import annotated_pictures, archives, cutting, decoding, framing, unseen
 from pipeline.data.annotation_files import CALLED
 from pipeline.parallel import ordered_map
-from pipeline.scoring.finding import classification_of_found, detection_metrics, intersection_over_union, match
+from pipeline.scoring.finding import classification_of_found, detection_metrics, match
 from pipeline.scoring.metrics import rounded
 from pipeline.serve import face_detection, judging, litert
 from pipeline.tracking import MODELS
@@ -66,7 +66,7 @@ def look(archive: Path, size: int, margin: float, overlap: float, item: tuple) -
     finders = match(np.array([*boxes.values()]), detected, overlap)
     found = {path: detected[k] for path, k in zip(boxes, finders, strict=True) if k >= 0 and path in counted}
     cuts = judging.cut(image, [tuple(box) for box in found.values()], size, margin)
-    touching = np.flatnonzero(intersection_over_union(np.array([*boxes.values()]), detected).sum(axis=0))
+    touching = np.flatnonzero(framing.intersection_over_union(np.array([*boxes.values()]), detected).sum(axis=0))
     false = [
         {"face_size": float((box[2:] - box[:2]).min()), "apart": k not in touching}
         for k, box in enumerate(detected)
@@ -94,19 +94,11 @@ def detect_and_classify(pictures: list[tuple], p: params.Params) -> tuple[pd.Dat
     return pd.DataFrame(found, columns=["path", "found", *MODELS]).astype(dict.fromkeys(MODELS, float)), apart
 
 
-def weights_of(name: str) -> Path:
-    """The weights that a model's LiteRT file was made of, and by whose digest MLflow knows it; UserError without."""
-    path = Path(f"models/{name}.weights.h5")
-    if not path.is_file():
-        raise errors.UserError(f"{path} is missing: run `dvc repro train_{name}`")
-    return path
-
-
 def main() -> None:
     started = time.time()
     tracking.check()
     p = params.load()
-    digests = {name: tracking.weights_digest(weights_of(name)) for name in MODELS}
+    digests = {name: tracking.weights_digest(litert.weights_of(name)) for name in MODELS}
     contents = annotated_pictures.read(unseen.ARCHIVE)
     manifest = unseen.read_manifest()
     pictures = whole_pictures(contents, manifest)

@@ -35,7 +35,7 @@ def validation_digest() -> str:
 
 def read(name: str, p: params.Params, validation: str) -> registry.Trained:
     """A model as it stands in the workspace; UserError where parts of it are missing or of another training."""
-    served, weights, metrics = litert.path_of(name), Path(f"models/{name}.weights.h5"), Path(f"metrics/{name}.json")
+    served, weights, metrics = litert.path_of(name), litert.weights_of(name), Path(f"metrics/{name}.json")
     for path in (weights, served, metrics):
         if not path.is_file():
             raise UserError(f"{path} is missing: run `dvc repro`, or `dvc checkout` to restore it from the cache")

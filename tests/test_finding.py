@@ -18,8 +18,9 @@ from PIL import Image
 
 from pipeline import end_to_end, parallel, tracking
 from pipeline.data import cutting, decoding, framing, synthetic_scenes, unseen
+from pipeline.data.framing import intersection_over_union
 from pipeline.errors import UserError
-from pipeline.scoring.finding import classification_of_found, detection_metrics, intersection_over_union, match
+from pipeline.scoring.finding import classification_of_found, detection_metrics, match
 from pipeline.scoring.metrics import wilson
 from pipeline.serve import face_detection
 from tests import litert_models

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import params
+from pipeline.data.framing import intersection_over_union
 from pipeline.params import Live
-from pipeline.serve.following import Follower, intersection_over_union, labelled, matches
+from pipeline.serve.following import Follower, labelled, matches
 from pipeline.serve.judging import Judged
 from pipeline.serve.session import Latencies, Session
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data.framing import intersection_over_union
 from pipeline.serve import judging
-from pipeline.serve.following import intersection_over_union
 from tests import live_workspace
 from tools.live_server import serving
 

@@ -23,8 +23,8 @@ from PIL import Image
 
 from pipeline import params
 from pipeline.data import archives, packing, synthetic, web
+from pipeline.data.framing import intersection_over_union
 from pipeline.errors import UserError
-from pipeline.scoring.finding import intersection_over_union
 from pipeline.serve import annotating, answers, films, inputs, predict
 from tests import litert_models
 

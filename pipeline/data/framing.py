@@ -43,3 +43,13 @@ def within(box: Box, cut: tuple[int, int, int, int]) -> Box:
     shares = (np.array(box) - (left, top, left, top)) / (right - left, bottom - top, right - left, bottom - top)
     x0, y0, x1, y1 = shares.clip(0, 1).tolist()
     return x0, y0, x1, y1
+
+
+def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n, k) shares 0…1 that boxes (n, 4) and (k, 4) have in common; a box is left, top, right, bottom."""
+    first, second = np.reshape(first, (-1, 1, 4)).astype(float), np.reshape(second, (1, -1, 4)).astype(float)
+    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    common = sides.clip(min=0).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (first, second)]
+    union = areas[0] + areas[1] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)

@@ -7,18 +7,10 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.data.annotation_files import CALLED, INCORRECT
+from pipeline.data.framing import intersection_over_union
 from pipeline.data.packing import LABELS
 from pipeline.scoring.metrics import wilson
 from pipeline.scoring.unseen import SIZES
-
-
-def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n, k) shares 0…1 that boxes (n, 4) and (k, 4) have in common; a box is left, top, right, bottom, not empty."""
-    first, second = np.reshape(first, (-1, 1, 4)).astype(float), np.reshape(second, (1, -1, 4)).astype(float)
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    common = sides.clip(min=0).prod(axis=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (first, second)]
-    return common / (areas[0] + areas[1] - common)
 
 
 def match(annotated: np.ndarray, detected: np.ndarray, overlap: float) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from pipeline.data.framing import intersection_over_union
 from pipeline.params import Live
 from pipeline.serve.judging import Judged
 
@@ -119,14 +120,6 @@ def best(similarity: np.ndarray) -> list[tuple[int, int]]:
     """The one-to-one pairs with the largest sum of `similarity` (n, k); a similarity of 0 makes no pair."""
     rows, columns = linear_sum_assignment(similarity, maximize=True)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if similarity[i, j] > 0]
-
-
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of every box of `a` (n, 4) with every box of `b` (k, 4), left, top, right, bottom: (n, k), 0…1."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    union = areas(a)[:, None] + areas(b)[None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def nearness(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from pipeline import quiet
 from pipeline.errors import UserError
 
 MODELS = Path("models")
+NAMES = ("cnn", "mobilenet")
 FORMATS = ("float32", "float16", "int8")
 Classify = Callable[[np.ndarray], np.ndarray]
 

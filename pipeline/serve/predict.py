@@ -30,7 +30,6 @@ from pipeline import errors, params
 from pipeline.errors import UserError
 from pipeline.serve import annotating, answers, inputs, judging, litert
 
-MODELS = ("cnn", "mobilenet")
 SOME_UNREAD = 2
 Judge = Callable[[np.ndarray], list[judging.Judged]]
 
@@ -48,7 +47,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("inputs", nargs="+", metavar="FILE|FOLDER|VIDEO|URL")
-    add("--model", choices=MODELS, help="default: live.model of params.yaml")
+    add("--model", choices=litert.NAMES, help="default: live.model of params.yaml")
     add("--faces", choices=("auto", "whole"), default="auto", help="find the faces, or judge the whole picture as one")
     add("--format", choices=answers.FORMATS, default="table")
     add(

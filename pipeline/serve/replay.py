@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import errors, params
+from pipeline.data.framing import intersection_over_union
 from pipeline.serve import face_detection, films, judging, litert
-from pipeline.serve.following import WITH_MASK, WITHOUT_MASK, Face, intersection_over_union
+from pipeline.serve.following import WITH_MASK, WITHOUT_MASK, Face
 from pipeline.serve.inputs import Shot, Unreadable
 from pipeline.serve.session import Session
-
-MODELS = ("cnn", "mobilenet")
 
 
 def watch(
@@ -83,7 +82,7 @@ def main() -> None:
         prog="python -m pipeline.serve.replay", description="What the live page would count while it watches a film."
     )
     parser.add_argument("film", type=Path)
-    parser.add_argument("--model", choices=MODELS, help="default: live.model of params.yaml")
+    parser.add_argument("--model", choices=litert.NAMES, help="default: live.model of params.yaml")
     parser.add_argument("--models", type=Path, default=litert.MODELS, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--log-to-mlflow", action="store_true", help="as a run `live` below the current experiment")
     arguments = parser.parse_args()
