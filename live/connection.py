@@ -140,7 +140,7 @@ class Connection:
         before: asyncio.Task | None,
     ) -> None:
         """Answer a frame once it is judged and the one `before` it is answered."""
-        session, problem, found = self.session, None, None
+        problem, found = None, None
         try:
             found = await asyncio.shield(judging)
         except frames.BadFrame as error:
@@ -150,6 +150,7 @@ class Connection:
         if found is None:
             await self.send(type="error", frame=frame.number, message=problem)
         else:
+            session = self.session  # not an older one: the page takes what follows "restarted" for the new one's
             faces = session.follow(found.judged, frame.time, model)
             milliseconds = (time.monotonic() - came) * 1000
             session.answered(milliseconds, model)

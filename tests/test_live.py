@@ -522,3 +522,20 @@ def test_models_of_another_image_size_are_refused(tmp_path: Path) -> None:
 def test_a_model_that_is_missing_is_not_offered(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mobilenet.float32.tflite").write_bytes((folder / "models/mobilenet.float32.tflite").read_bytes())
     assert Judges(params.load(), tmp_path).names == ["mobilenet"]
+
+
+def test_what_is_answered_after_a_restart_counts_for_the_new_session(
+    folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with served(folder, threads=1) as running, connected(running) as (page, _):
+            held = Held(running.app[server.JUDGES], monkeypatch)
+            held.gate.release()
+            await ask(page, frame(1, encoded))
+            await page.send_bytes(frame(2, encoded))
+            await asyncio.sleep(0.05)
+            assert (await ask(page, {"type": "restart"}))["type"] == "restarted"
+            held.gate.release()
+            assert (await page.receive_json(timeout=20))["figures"]["frames"] == 1
+
+    asyncio.run(run())

@@ -12,6 +12,7 @@ const video = $("video"), overlay = $("overlay"), screen = $("screen");
 const speaker = new Speaker($("heard"));
 let answer = null; // the last one, as drawn
 let figures = new Map(); // by model, of this session
+let earlier = []; // those of sessions that ended with their connection, for the file that is saved
 let model = null;
 let mirrored = false;
 let paused = false;
@@ -31,6 +32,7 @@ const capture = new Capture(video, connection);
 // --- the picture ---------------------------------------------------------------------------------------------------
 
 async function open(start) {
+  connection.wake();
   capture.stop();
   clear();
   state("starting");
@@ -89,6 +91,7 @@ function pause(on, why = "paused") {
     capture.stop();
     video.pause();
   } else {
+    connection.wake();
     if (video.ended) video.currentTime = 0;
     video.play().catch(() => {});
     capture.start(source.kind);
@@ -124,13 +127,14 @@ function receive(message, taken) {
   if (message.type === "faces") judged(message, taken);
   else if (message.type === "hello") hello(message);
   else if (message.type === "model") setModel(message.model);
-  else if (message.type === "restarted") forget();
+  else if (message.type === "restarted") restarted();
   else if (message.type === "logged") say(`Logged to MLflow: ${message.message}.`);
   else if (message.type === "error") say(`The server: ${message.message}.`, true);
   if (message.type === "logged" || (message.type === "error" && message.frame === undefined)) $("log").disabled = false;
 }
 
 function hello(message) {
+  if (figures.size) earlier.push([...figures.values()]);
   forget();
   for (const input of $("models").querySelectorAll("input")) {
     input.parentElement.hidden = !message.models.includes(input.value);
@@ -175,7 +179,8 @@ function connectionState(name, { code, wait }) {
   const until = performance.now() + wait;
   const tell = () => {
     const left = Math.max(1, Math.ceil((until - performance.now()) / 1000));
-    $("offline-text").textContent = `${CLOSED[code] ?? "The server does not answer."} Trying again in ${left} s.`;
+    const again = wait < Infinity ? ` Trying again in ${left} s.` : "";
+    $("offline-text").textContent = (CLOSED[code] ?? "The server does not answer.") + again;
   };
   tell();
   waiting = setInterval(tell, 500);
@@ -187,12 +192,18 @@ function setModel(name) {
   showFigures(figures.get(name) ?? {});
 }
 
+function restarted() {
+  earlier = [];
+  forget();
+}
+
 /** The server's session is new: after it was started anew, or came back. */
 function forget() {
   figures = new Map();
   showFigures({});
-  for (const id of ["save", "log", "anew"]) $(id).disabled = true;
-  say("");
+  for (const id of ["log", "anew"]) $(id).disabled = true;
+  $("save").disabled = earlier.length === 0;
+  say(earlier.length ? "The figures start again with the connection; Save has the earlier ones too." : "");
 }
 
 function say(text, bad = false) {
@@ -208,7 +219,7 @@ const ACTIONS = {
   pause: () => pause(!paused),
   mirror: () => setMirrored(!mirrored),
   reconnect: () => connection.connect(),
-  save: () => save([...figures.values()]),
+  save: () => save([...figures.values()], earlier),
   log: () => {
     $("log").disabled = true;
     say("Logging to MLflow …");

@@ -3,6 +3,7 @@
 const UNDER_WAY = 2; // frames that are sent and not answered, at most: no queue builds up anywhere
 const SILENCE = 10_000; // ms without an answer that is due, after which the connection is taken for dead
 const FIRST_WAIT = 500, LONGEST_WAIT = 10_000; // ms before connecting again, doubled each time
+const IDLE = 4000; // the server's close code for a page that was silent: it connects again when it is used again
 
 export class Connection {
   /** `handlers`: message(json, sentAt), and state("connecting" | "open" | "lost", {code, wait}). */
@@ -16,6 +17,7 @@ export class Connection {
 
   connect() {
     clearTimeout(this.timer);
+    this.resting = false;
     const address = new URL("/frames", location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(address);
@@ -31,10 +33,16 @@ export class Connection {
   lost(code) {
     clearTimeout(this.silent);
     this.underWay.clear();
-    const wait = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.failures++) * (0.8 + 0.4 * Math.random());
+    const wait = code === IDLE ? Infinity : Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.failures++) * (0.8 + 0.4 * Math.random());
     this.open = false;
-    this.timer = setTimeout(() => this.connect(), wait);
+    this.resting = code === IDLE;
+    if (!this.resting) this.timer = setTimeout(() => this.connect(), wait);
     this.handlers.state("lost", { code, wait });
+  }
+
+  /** The page is used again. */
+  wake() {
+    if (this.resting) this.connect();
   }
 
   receive(message) {

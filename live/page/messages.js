@@ -50,7 +50,7 @@ export function filmProblem(name) {
 
 export const CLOSED = {
   1013: "As many pages are connected as the server takes: close another one.",
-  4000: "The connection rested, since nothing was sent for minutes.",
+  4000: "Nothing was sent for minutes, so the connection rests.",
 };
 
 export const LABELS = { with_mask: "with mask", without_mask: "without mask", unsure: "unsure" };

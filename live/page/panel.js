@@ -78,9 +78,9 @@ export class Speaker {
   }
 }
 
-/** Offer the figures of each model as a JSON file, made in the browser. */
-export function save(summaries) {
-  const text = JSON.stringify({ session: summaries }, null, 2) + "\n";
+/** Offer the figures of each model, and of earlier sessions, as a JSON file that is made in the browser. */
+export function save(session, earlier) {
+  const text = JSON.stringify(earlier.length ? { session, earlier } : { session }, null, 2) + "\n";
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   link.download = "face-mask-session.json";
