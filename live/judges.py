@@ -20,7 +20,6 @@ from pipeline.params import Params
 from pipeline.serve import judging, litert
 
 THREADS = max(1, min(4, os.cpu_count() or 1))
-NAMES = ("cnn", "mobilenet")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Judges:
         self.folder = folder
         self.kept = threading.local()
         self.names = [
-            name for name in NAMES if name == params.live.model or litert.path_of(name, folder=folder).exists()
+            name for name in litert.NAMES if name == params.live.model or litert.path_of(name, folder=folder).exists()
         ]
         for name in self.names:
             try:

@@ -83,10 +83,26 @@ def end_to_end() -> str:
     return f"{markdown(lines)}\n\n{false}"
 
 
+def export() -> str:
+    """The exported formats of both models: size, accuracy, latency."""
+    found = json.loads((METRICS / "export.json").read_text(encoding="utf-8"))
+    lines = [["", "MB", "test accuracy", "other class than Keras", "milliseconds a picture"]]
+    for model, title in MODELS.items():
+        for number_format, r in found[model].items():
+            name = {"keras": "Keras", "onnx": "ONNX"}.get(number_format, f"LiteRT {number_format}")
+            size = f"{r['bytes'] / 1e6:.1f}" if "bytes" in r else ""
+            other = f"{r['other_class']} of {found[model]['keras']['n']}" if "other_class" in r else ""
+            lossy = ", **lossy**" if r.get("lossy") else ""
+            accuracy = f"{r['accuracy']:.2%}".replace("%", " %") + lossy
+            lines.append([f"{title}, {name}", size, accuracy, other, f"{r['latency_ms']:.1f}"])
+    return markdown(lines)
+
+
 # Of which document, between which marks, what.
 BLOCKS: list[tuple[Path, str, Callable[[], str]]] = [
     (Path("README.md"), "results", results),
     (Path("README.md"), "end to end", end_to_end),
+    (Path("README.md"), "export", export),
     (Path("docs/model_card.md"), "results", subsets),
 ]
 
