@@ -6,7 +6,7 @@ The film: the foreign pictures with exactly three annotated faces of which the d
 JPEG. The client does as the page does: two frames under way at most, the next when one is answered. It has a process of
 its own on the same machine. In the same run, before and after: the bare detector on the same frames, in one thread, and
 what the parts of a frame take. The processor time a frame says what the
-server costs where other work slows it down. Needs models/*.float32.tflite.
+server costs where other work slows it down. Needs models/exported/*.float32.tflite.
 """
 
 from __future__ import annotations

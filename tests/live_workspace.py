@@ -44,7 +44,7 @@ def write_models(folder: Path, size: int = 128) -> None:
 
 def workspace(folder: Path) -> Path:
     """A folder to start the server in: parameters and models, and what MLflow's store needs."""
-    write_models(folder / "models")
+    write_models(folder / litert.MODELS)
     shutil.copy(REPOSITORY / "params.yaml", folder)
     (folder / "dvc.yaml").write_text("stages: {}\n")
     return folder
@@ -71,7 +71,7 @@ def jpeg(picture: Image.Image) -> bytes:
 def expected(picture: Image.Image, folder: Path, model: str = "mobilenet") -> list[judging.Judged]:
     """What the core finds in a picture, from the left."""
     p = params.load()
-    classify = litert.load(litert.path_of(model, folder=folder / "models"))
+    classify = litert.load(litert.path_of(model, folder=folder / litert.MODELS))
     found = judging.judge_faces(
         np.asarray(picture), classify, size=p.image_size, margin=p.unseen.margin, largest=p.live.detector_side
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -135,7 +136,10 @@ def stage(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     monkeypatch.setattr(parallel, "cores", lambda: 1)  # six pictures do not pay for processes
     values = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"image_size": 32}
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    Path("models").symlink_to(models)
+    Path("models").mkdir()
+    Path("models/exported").symlink_to(models)
+    for name in ("cnn", "mobilenet"):
+        shutil.copy(models / f"{name}.weights.h5", "models")
 
     def run(files: Iterable[tuple[str, bytes]], left_out: Iterable[str] = ()) -> dict[str, dict]:
         unseen.ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +233,7 @@ def test_folders_have_no_boxes_and_the_graph_runs_on(stage, capsys) -> None:
 
 
 def test_a_model_that_is_missing_is_one_line_and_nothing_is_written(stage, scenes) -> None:
-    Path("models").unlink()
+    shutil.move("models", "elsewhere")
     with pytest.raises(UserError, match=r"models/cnn\.weights\.h5 is missing: run `dvc repro train_cnn`"):
         stage(scenes)
     Path("models").mkdir()

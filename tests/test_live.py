@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from live.judges import Judges
 from live.rate import Rate
 from pipeline import params
 from pipeline.errors import UserError
+from pipeline.serve import litert
 from tests import live_workspace
 from tools.live_server import serving
 
@@ -49,7 +51,7 @@ def frame(number: int, encoded: bytes, time: float | None = None) -> bytes:
 
 @asynccontextmanager
 async def served(folder: Path, log: Callable | None = None, threads: int = 2) -> AsyncIterator[Any]:
-    judges = Judges(params.load(), folder / "models", threads)
+    judges = Judges(params.load(), folder / litert.MODELS, threads)
     async with TestServer(server.app(judges, "127.0.0.1", log)) as running:
         yield running
 
@@ -509,7 +511,7 @@ def test_what_a_user_does_wrong_is_one_line(folder: Path, tmp_path: Path) -> Non
     done = command(tmp_path, "--port", "0")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1,
-        "live: models/mobilenet.float32.tflite is missing: run `dvc repro export`",
+        "live: models/exported/mobilenet.float32.tflite is missing: run `dvc repro export`",
     )
 
 
@@ -520,7 +522,7 @@ def test_models_of_another_image_size_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_missing_is_not_offered(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mobilenet.float32.tflite").write_bytes((folder / "models/mobilenet.float32.tflite").read_bytes())
+    shutil.copy(litert.path_of("mobilenet", folder=folder / litert.MODELS), tmp_path)
     assert Judges(params.load(), tmp_path).names == ["mobilenet"]
 
 

@@ -92,7 +92,7 @@ def decoded(encoded: bytes) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    """A folder with a small model of the right shape as models/cnn.float32.tflite: brighter is masked."""
+    """A folder with a small model of the right shape as models/exported/cnn.float32.tflite: brighter is masked."""
     keras = tf.keras
     brightness = keras.layers.Dense(1, activation="sigmoid", kernel_initializer="ones")
     pixels = keras.Input((128, 128, 3))

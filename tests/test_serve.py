@@ -68,13 +68,13 @@ def redness(slope: float) -> bytes:
 
 def workspace(folder: Path, exported: Path) -> Path:
     """A workspace as it is before the stage `register`."""
-    for name in ("models", "metrics", "data/split"):
+    for name in ("models/exported", "metrics", "data/split"):
         (folder / name).mkdir(parents=True)
     shutil.copy("params.yaml", folder)
     scratch.set_params(folder, {"image_size": SIZE})
     (folder / "dvc.yaml").write_text("stages: {}\n")
     for name in ACCURACY:
-        shutil.copy(litert.path_of(name, folder=exported), folder / "models")
+        shutil.copy(litert.path_of(name, folder=exported), folder / "models/exported")
         train(folder, name)
     rows = "".join(f"{i}.jpg,with_mask,{split},hash{i}\n" for i, split in enumerate(("train", "val", "val", "test")))
     (folder / "data/split/manifest.csv").write_text(f"path,label,split,content_hash\n{rows}")
@@ -223,7 +223,7 @@ def test_a_champion_that_somebody_else_made_is_left_alone(repo, capsys):
 @pytest.mark.parametrize(
     ("missing", "remedy"),
     [
-        ("models/cnn.float32.tflite", "dvc repro"),
+        ("models/exported/cnn.float32.tflite", "dvc repro"),
         ("models/mobilenet.weights.h5", "dvc checkout"),
         ("metrics/cnn.json", "dvc repro"),
         ("data/split/manifest.csv", "dvc repro split"),
@@ -238,10 +238,10 @@ def test_what_is_missing_is_named_and_nothing_is_registered(repo, missing, remed
 
 def test_a_file_that_judges_no_picture_of_this_size_is_refused(repo):
     scratch.set_params(repo, {"image_size": 64})
-    with pytest.raises(UserError, match=r"models/cnn\.float32\.tflite takes no pictures of image_size = 64"):
+    with pytest.raises(UserError, match=r"models/exported/cnn\.float32\.tflite takes no pictures of image_size = 64"):
         register.main()
-    (repo / "models/cnn.float32.tflite").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"models/cnn\.float32\.tflite is damaged"):
+    (repo / "models/exported/cnn.float32.tflite").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"models/exported/cnn\.float32\.tflite is damaged"):
         register.main()
     assert versions(repo) == {}
 
@@ -376,7 +376,7 @@ def street() -> np.ndarray:
 
 def test_pictures_are_answered_as_the_litert_file_judges_them(served):
     folder, address = served
-    classify = litert.load(litert.path_of("mobilenet", folder=folder / "models"))
+    classify = litert.load(litert.path_of("mobilenet", folder=folder / litert.MODELS))
     pictures = [plain(200, 10), plain(10, 200), plain(0, 0), png(np.asarray(draw_picture(1, "with_mask", 3, size=90)))]
     rows = judged(address, *map(text, pictures))
     pixels = np.stack([decoding.decode(one, SIZE).pixels for one in pictures])
@@ -423,7 +423,7 @@ def test_a_wrong_request_is_refused_with_the_reason(served, body, says):
 
 def test_with_faces_auto_the_face_is_found_and_judged_or_none_is_there(served, street):
     folder, address = served
-    classify = litert.load(litert.path_of("mobilenet", folder=folder / "models"))
+    classify = litert.load(litert.path_of("mobilenet", folder=folder / litert.MODELS))
     box = tuple(face_detection.detect(street)[0, :4])
     whole, auto = (judged(address, text(png(street)), faces=faces)[0]["probability"] for faces in ("whole", "auto"))
     assert auto == classify(judging.cut(street, [box], SIZE, 0.25))[0] != whole

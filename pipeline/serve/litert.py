@@ -10,7 +10,8 @@ import numpy as np
 from pipeline import quiet
 from pipeline.errors import UserError
 
-MODELS = Path("models")
+# A folder of their own: what lies beside a model as models/NAME.* belongs to its training, and is logged with it.
+MODELS = Path("models/exported")
 NAMES = ("cnn", "mobilenet")
 FORMATS = ("float32", "float16", "int8")
 Classify = Callable[[np.ndarray], np.ndarray]
@@ -23,7 +24,7 @@ def path_of(name: str, number_format: str = "float32", folder: Path = MODELS) ->
 
 def weights_of(name: str) -> Path:
     """The weights that the model NAME's files were made of, by whose digest MLflow knows it; UserError without."""
-    path = MODELS / f"{name}.weights.h5"
+    path = Path("models") / f"{name}.weights.h5"
     if not path.is_file():
         raise UserError(f"{path} is missing: run `dvc repro train_{name}`")
     return path

@@ -8,7 +8,7 @@ A line a face: class, its probability, the detector's score, the box in pixels a
 which no face is found says so; it is judged as a whole only with --faces whole. Answers go to standard output, all else
 to standard error. Exit code 0: everything was read; 2: some of it was not; 1: nothing was, or a mistake in the command.
 
-Reads models/MODEL.float32.tflite, as the stage `export` writes it, and params.yaml: here, or else where this file's
+Reads models/exported/MODEL.float32.tflite, as the stage `export` writes it, and params.yaml: here, or else where this file's
 repository is. TensorFlow is not needed.
 """
 
@@ -92,7 +92,7 @@ def predict(args: argparse.Namespace) -> None:
     """Judge all inputs, write the answers, and exit with 2 where some could not be read."""
     root = home()
     p = params.load(root / "params.yaml")
-    model = litert.path_of(args.model or p.live.model, folder=args.models or root / "models")
+    model = litert.path_of(args.model or p.live.model, folder=args.models or root / litert.MODELS)
     found, faults = inputs.expand(args.inputs, outside=args.annotate)
     copies = annotating.targets(found, args.annotate, args.inputs) if args.annotate else [None] * len(found)
     judge = judge_with(model, args.faces, p)
