@@ -2,8 +2,8 @@
 
     python -m pipeline.export
 
-Reads models/ and data/split/; writes models/exported/NAME.{float32,float16,int8}.tflite and models/exported/NAME.onnx, and
-metrics/export.json: size, test accuracy, and latency of each. Parameters: export.*, evaluate.threshold.
+Reads models/ and data/split/; writes models/exported/NAME.{float32,float16,int8}.tflite, models/exported/NAME.onnx,
+and metrics/export.json: size, test accuracy, and latency of each. Parameters: export.*, evaluate.threshold.
 
 metrics/export.json holds times, which are never the same twice, so DVC does not track it: Git alone keeps it.
 """

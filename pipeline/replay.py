@@ -2,7 +2,7 @@
 
     python -m pipeline.replay
 
-Reads data/unseen/clip.mp4, data/unseen/clip.csv and models/exported/*.float32.tflite; writes metrics/replay_cnn.json and
+Reads data/unseen/clip.* and models/exported/*.float32.tflite; writes metrics/replay_cnn.json and
 metrics/replay_mobilenet.json. Parameters: image_size, unseen.margin, evaluate.threshold, end_to_end.overlap, live.*.
 Any other film: `python -m pipeline.serve.replay FILM`.
 

@@ -2,8 +2,8 @@
 
     python -m tools.screenshots [--archive data/raw/unseen.zip] [--out docs]
 
-Needs models/exported/*.float32.tflite, the foreign pictures and a Chromium on this machine. The pictures are of fixed names, so
-that the same faces are shown each time; frame rates and latencies are those of the machine.
+Needs models/exported/*.float32.tflite, the foreign pictures and a Chromium on this machine. The pictures are of fixed
+names, so that the same faces are shown each time; frame rates and latencies are those of the machine.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ A line a face: class, its probability, the detector's score, the box in pixels a
 which no face is found says so; it is judged as a whole only with --faces whole. Answers go to standard output, all else
 to standard error. Exit code 0: everything was read; 2: some of it was not; 1: nothing was, or a mistake in the command.
 
-Reads models/exported/MODEL.float32.tflite, as the stage `export` writes it, and params.yaml: here, or else where this file's
-repository is. TensorFlow is not needed.
+Reads models/exported/MODEL.float32.tflite, as the stage `export` writes it, and params.yaml: here, or else where this
+file's repository is. TensorFlow is not needed.
 """
 
 from __future__ import annotations
