@@ -71,6 +71,7 @@ class Augment(Section):
     light: Share
     colour: Share
     blur: Share
+    reduction: Share
     least_side: Annotated[int, Field(ge=8, le=512)]
     occlusion: Share
 

@@ -25,6 +25,7 @@ STILL: dict[str, Any] = {
     "light": 0.0,
     "colour": 0.0,
     "blur": 0.0,
+    "reduction": 0.0,
     "least_side": 28,
     "occlusion": 0.0,
 }
@@ -36,6 +37,7 @@ STRONG: dict[str, Any] = {
     "light": 0.4,
     "colour": 0.3,
     "blur": 0.5,
+    "reduction": 0.5,
     "least_side": 16,
     "occlusion": 0.5,
 }
@@ -133,21 +135,21 @@ def test_geometry_moves_a_centred_disc_no_further_than_asked(change):
         assert np.abs(angle).max() < 11 and (np.abs(radius - 20) < 2).all()
 
 
-def test_occlusion_and_blur_reach_the_share_asked_for():
+def test_occlusion_blur_and_reduction_reach_the_share_asked_for():
     images = tf.constant(np.repeat(faces(1), 400, axis=0))
     sharp = np.abs(np.diff(faces(1).astype(float), axis=2)).mean()
-    for change in ("occlusion", "blur"):
+    for change in ("occlusion", "blur", "reduction"):
         found = augmentation.augment(images, tf.constant([5, 6]), **{**STILL, change: 0.3}).numpy()
         plain = np.minimum(
             np.abs(found - images.numpy()).max(axis=(1, 2, 3)),
             np.abs(found - images.numpy()[:, :, ::-1]).max(axis=(1, 2, 3)),
         )
         assert 0.2 < (plain > 1.5).mean() < 0.4
-        if change == "blur":
+        if change != "occlusion":
             assert np.abs(np.diff(found, axis=2)).mean() < sharp
 
 
-def test_a_picture_of_lost_resolution_keeps_the_least_side_and_no_more_detail():
+def test_a_reduced_picture_keeps_the_least_side_and_no_more_detail():
     """A chequerboard of single pixels is finer than any reduced picture can hold: it turns grey."""
     side = 64
     at = np.arange(side)
@@ -155,11 +157,11 @@ def test_a_picture_of_lost_resolution_keeps_the_least_side_and_no_more_detail():
     coarse = np.repeat((255 * ((at[:, None] // 16 + at // 16) % 2)).astype(np.float32)[None, :, :, None], 3, axis=3)
     for number in range(5):
         seed = tf.constant([9, number])
-        lost = augmentation.lose_resolution(tf.constant(board), seed, 1.0, 28).numpy()
+        lost = augmentation.reduce(tf.constant(board), seed, 1.0, 28).numpy()
         assert lost.shape == board.shape and lost.std() < 0.4 * board.std()
-        kept = augmentation.lose_resolution(tf.constant(coarse), seed, 1.0, 28).numpy()
+        kept = augmentation.reduce(tf.constant(coarse), seed, 1.0, 28).numpy()
         assert np.corrcoef(kept.ravel(), coarse.ravel())[0, 1] > 0.9
-        assert (augmentation.lose_resolution(tf.constant(board), seed, 0.0, 28).numpy() == board).all()
+        assert (augmentation.reduce(tf.constant(board), seed, 0.0, 28).numpy() == board).all()
 
 
 # ---- batches ----

@@ -11,18 +11,21 @@ import tensorflow as tf
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, *, rotation: float, zoom: float, shift: float, shear: float,
-            light: float, colour: float, blur: float, least_side: float, occlusion: float) -> tf.Tensor:  # fmt: skip
+            light: float, colour: float, blur: float, reduction: float, least_side: float,
+            occlusion: float) -> tf.Tensor:  # fmt: skip
     """(b, s, s, 3) uint8 to (b, s, s, 3) float32, still raw pixels 0…255.
 
     `seed` (2,) int32. `rotation` and `shear` in degrees, `zoom` and `shift` as fractions of the side, `light` and
-    `colour` the largest change of contrast and of each channel's gain, `blur` the share of pictures that lose
-    resolution, down to `least_side` pixels a side, `occlusion` the share that get a grey rectangle. Flips are always
-    even.
+    `colour` the largest change of contrast and of each channel's gain, `blur` the share of pictures that become
+    unsharp, `reduction` the share that are reduced, to `least_side` pixels a side at least, and enlarged again,
+    `occlusion` the share that get a grey rectangle. Flips are always even.
     """
     seeds = tf.random.split(seed, 4)
     images = tf.cast(move(images, seeds[0], rotation, zoom, shift, shear), tf.float32)
     if blur:
-        images = lose_resolution(images, seeds[1], blur, least_side)
+        images = lose_resolution(images, seeds[1], blur)
+    if reduction:
+        images = reduce(images, tf.random.split(seeds[1])[1], reduction, least_side)
     if light or colour:
         images = change_light(images, seeds[2], light, colour)
     if occlusion:
@@ -64,7 +67,17 @@ def move(images: tf.Tensor, seed: tf.Tensor, rotation: float, zoom: float, shift
     )
 
 
-def lose_resolution(images: tf.Tensor, seed: tf.Tensor, share: float, least_side: float) -> tf.Tensor:
+def lose_resolution(images: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
+    """Blend a share of the pictures with their own low-resolution version, as small or unsharp faces look."""
+    b, side = tf.shape(images)[0], tf.shape(images)[1]
+    draws = uniform([2, b, 1, 1, 1], seed, 0.0, 1.0)
+    coarse = tf.nn.avg_pool2d(images, 4, 4, "SAME")
+    coarse = tf.image.resize(coarse, [side, side], "bilinear")
+    weight = tf.where(draws[0] < share, draws[1], 0.0)
+    return images + weight * (coarse - images)
+
+
+def reduce(images: tf.Tensor, seed: tf.Tensor, share: float, least_side: float) -> tf.Tensor:
     """Reduce a share of the pictures, compress them as JPEG, and enlarge them again, as small faces of a large one are.
 
     A batch has one reduced side, drawn evenly on a logarithmic scale from `least_side` to three quarters of the side,
