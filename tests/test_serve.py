@@ -224,7 +224,7 @@ def test_a_champion_that_somebody_else_made_is_left_alone(repo, capsys):
     ("missing", "remedy"),
     [
         ("models/exported/cnn.float32.tflite", "dvc repro"),
-        ("models/mobilenet.weights.h5", "dvc checkout"),
+        ("models/mobilenet.weights.h5", "dvc repro train_mobilenet"),
         ("metrics/cnn.json", "dvc repro"),
         ("data/split/manifest.csv", "dvc repro split"),
     ],
