@@ -22,6 +22,8 @@ def litert(model: keras.Model, number_format: str, calibration: np.ndarray) -> b
     computation, whose ranges are those that `calibration` (n, s, s, 3) uint8, training pictures, runs through. int8
     takes uint8 pixels, the others float32 ones; all give float32 probabilities.
     """
+    # Not that this is the older way, nor that int8's input has no ranges but those of the pictures.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     frozen = frozen_function(model, batch=1)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     if number_format != "float32":
@@ -32,8 +34,6 @@ def litert(model: keras.Model, number_format: str, calibration: np.ndarray) -> b
         converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-    # That it took an older way, and that int8's input has no ranges of its own, which those of the pictures are.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     with stderr_closed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return converter.convert()
