@@ -74,7 +74,7 @@ def main() -> None:
         )
         print(
             f"replay: {name} mean confidence {confidence or 'unknown'}; the filmed face found in"
-            f" {r['filmed_face_found']:.1%} of {r['frames']} frames, labelled right in {r['filmed_face_right']:.1%},"
+            f" {r['filmed_face_found']:.1%} of its frames, labelled right in {r['filmed_face_right']:.1%},"
             f" wrong in {r['filmed_face_wrong']:.1%}; {s['latency_ms_p50']:.0f} ms a frame"
         )
     print(f"replay: {time.time() - started:.1f} s")

