@@ -17,7 +17,7 @@ import numpy as np
 from live import frames
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.serve import judging, litert
+from pipeline.serve import face_detection, judging, litert
 
 THREADS = max(1, min(4, os.cpu_count() or 1))
 
@@ -50,6 +50,8 @@ class Judges:
                 raise UserError(
                     f"{path} does not take pictures of image_size = {params.image_size}: run `dvc repro export`"
                 ) from None
+        # libfacedetection makes its tables at the first call; two threads must not both.
+        face_detection.detect(np.zeros((64, 64, 3), np.uint8))
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="judge")
         self.free = asyncio.Semaphore(threads)
 
