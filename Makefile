@@ -23,7 +23,7 @@ demo: install  ## the whole graph on drawn pictures, in .demo/: no account, no d
 	$(BIN)/python -m tools.demo
 
 test: install  ## every test, on small data
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 repro: install  ## rebuild everything on the default parameters: the Kaggle data set
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
