@@ -97,7 +97,7 @@ def parts(frames: list[bytes], model: str, values: params.Params) -> dict[str, f
     side, size, margin = values.live.detector_side, values.image_size, values.unseen.margin
     classify = litert.load(litert.path_of(model))
     images = [pixels(Frame(0, 0.0, encoded)) for encoded in frames]
-    boxes = [[tuple(box[:4]) for box in face_detection.detect(image, largest=side).tolist()] for image in images]
+    boxes = [face_detection.detect(image, largest=side)[:, :4] for image in images]
     pairs = list(zip(images, boxes, strict=True))
     return {
         "decode": milliseconds(lambda encoded: pixels(Frame(0, 0.0, encoded)), frames),
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, default=Path("data/raw/unseen.zip"))
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--model", choices=["cnn", "mobilenet"], help="live.model by default")
+    parser.add_argument("--model", choices=litert.NAMES, help="live.model by default")
     args = parser.parse_args()
     values = params.load()
     model = args.model or values.live.model

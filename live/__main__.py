@@ -12,13 +12,14 @@ import webbrowser
 
 from pipeline import errors, params
 from pipeline.errors import UserError
+from pipeline.serve import litert
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m live", description="Judge a browser's camera, face by face.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only this machine by default")
     parser.add_argument("--port", type=int, default=8000, help="0 for any free one")
-    parser.add_argument("--model", choices=["cnn", "mobilenet"], help="at first; live.model of params.yaml by default")
+    parser.add_argument("--model", choices=litert.NAMES, help="at first; live.model of params.yaml by default")
     parser.add_argument("--log-to-mlflow", action="store_true", help="let the page log its session to MLflow")
     parser.add_argument("--open", action=argparse.BooleanOptionalAction, help="the browser; default where there is one")
     return parser.parse_args()

@@ -36,17 +36,13 @@ COLUMNS = ["seconds", "path", "label", "left", "top", "right", "bottom"]
 
 
 def cast(manifest: pd.DataFrame, wanted: int, seed: int) -> pd.DataFrame:
-    """The rows of the manifest whose faces are filmed, in the film's order. UserError where there are none."""
+    """The rows of the manifest whose faces are filmed, in the film's order, each with its `picture`; perhaps none."""
     large = ~(manifest["face_size"] < LEAST_FACE)  # of no known size where the whole picture is the face
     rows = manifest[(manifest["split"] == unseen.UNSEEN) & manifest["label"].isin(packing.LABELS) & large]
-    rows = rows.assign(picture=rows["path"].str.rpartition("#")[0].where(rows["path"].str.contains("#"), rows["path"]))
+    boxed = rows["face_size"].notna()  # such a path is that of the picture, # and the face's number
+    rows = rows.assign(picture=rows["path"].mask(boxed, rows["path"].str.rsplit("#", n=1).str[0]))
     rows = rows.drop_duplicates("picture")
     chosen = panning.alternating(rows["label"].tolist(), packing.LABELS[::-1], wanted, seed)
-    if not chosen:
-        raise errors.UserError(
-            f"{unseen.MANIFEST_PATH} has no face of {LEAST_FACE} pixels of each class to film: name another set in"
-            " unseen.* of params.yaml"
-        )
     return rows.iloc[chosen]
 
 
@@ -73,15 +69,22 @@ def main() -> None:
     frames_each, frames_between = (max(1, round(seconds * p.clip.fps)) for seconds in (p.clip.seconds, GAP))
     table: list[tuple] = []
     with films.writing(CLIP) as append:
-        for path, label, picture, box in faces_of(rows):
+
+        def film_nobody() -> None:
             for _ in range(frames_between):
                 append(NOBODY, len(table) / p.clip.fps)
                 table.append((len(table) / p.clip.fps, *[None] * (len(COLUMNS) - 1)))
+
+        for path, label, picture, box in faces_of(rows):
+            film_nobody()
             for progress in np.linspace(0, 1, frames_each):
                 seen = panning.view(box, float(progress), picture.size, FILM)
                 seconds = len(table) / p.clip.fps
                 append(panning.filmed(picture, seen, FILM), seconds)
                 table.append((seconds, path, label, *panning.in_view(box, seen, FILM)))
+        if not table:  # the models can be judged on such faces all the same
+            print(f"clip: {unseen.MANIFEST_PATH} has no face of {LEAST_FACE} pixels and a class: the film shows nobody")
+            film_nobody()
     text = pd.DataFrame(table, columns=COLUMNS).to_csv(index=False, float_format="%.4f", lineterminator="\n")
     atomic.write_text(TABLE, text)
     tracking.log_stage(

@@ -65,7 +65,7 @@ def look(archive: Path, size: int, margin: float, overlap: float, item: tuple) -
     detected = face_detection.detect(image)[:, :4]
     finders = match(np.array([*boxes.values()]), detected, overlap)
     found = {path: detected[k] for path, k in zip(boxes, finders, strict=True) if k >= 0 and path in counted}
-    cuts = judging.cut(image, [tuple(box) for box in found.values()], size, margin)
+    cuts = judging.cut(image, np.array([*found.values()]).reshape(-1, 4), size, margin)
     touching = np.flatnonzero(framing.intersection_over_union(np.array([*boxes.values()]), detected).sum(axis=0))
     false = [
         {"face_size": float((box[2:] - box[:2]).min()), "apart": k not in touching}

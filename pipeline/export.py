@@ -26,7 +26,7 @@ from pipeline.serve import conversion, litert
 
 METRICS = Path("metrics/export.json")
 FORMATS = (*litert.FORMATS, "onnx")
-TIMED = 60  # pictures, judged one at a time by every format in turn
+TIMED = 40  # pictures, judged one at a time by every format in turn
 
 
 def ask_keras(model: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -72,10 +72,14 @@ def main() -> None:
             for label in (WITH_MASK, WITHOUT_MASK)
             if r[f"mean_confidence_{label}"] is not None
         )
+        filmed = (
+            f"the filmed face found in {r['filmed_face_found']:.1%} of its frames, labelled right in"
+            f" {r['filmed_face_right']:.1%}, wrong in {r['filmed_face_wrong']:.1%}"
+            if r["filmed_face_found"] is not None
+            else "nobody is filmed"
+        )
         print(
-            f"replay: {name} mean confidence {confidence or 'unknown'}; the filmed face found in"
-            f" {r['filmed_face_found']:.1%} of its frames, labelled right in {r['filmed_face_right']:.1%},"
-            f" wrong in {r['filmed_face_wrong']:.1%}; {s['latency_ms_p50']:.0f} ms a frame"
+            f"replay: {name} mean confidence {confidence or 'unknown'}; {filmed}; {s['latency_ms_p50']:.0f} ms a frame"
         )
     print(f"replay: {time.time() - started:.1f} s")
 

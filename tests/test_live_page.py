@@ -369,6 +369,7 @@ def test_a_page_that_was_idle_connects_again_when_it_is_used(browser: Any, addre
     assert len(sockets) == 1  # it does not take a place at the server meanwhile
     assert page.inner_text("#frames") == frames
     page.click("#pause")
+    page.wait_for_selector("text=The figures start again with the connection")
     wait_for_faces(page)
     until(page, "Number(document.getElementById('frames').textContent) > 1")
     with page.expect_download() as download:

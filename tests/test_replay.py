@@ -6,21 +6,24 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import clip, params
+from pipeline import replay as replay_stage
 from pipeline.data import panning, synthetic_scenes, unseen
-from pipeline.serve import conversion, films, litert, replay
+from pipeline.data.synthetic import draw_picture
+from pipeline.serve import films, replay
 from pipeline.serve.following import Face
 from pipeline.serve.session import Session
+from tests import litert_models
 
 
 @given(st.data())
@@ -53,7 +56,8 @@ def test_classes_take_turns_and_the_same_seed_casts_the_same():
     chosen = panning.alternating(labels, ("b", "a"), 20, 1)
     assert [labels[i] for i in chosen] == ["b", "a"] * 3 and len(set(chosen)) == 6
     assert panning.alternating(labels, ("b", "a"), 3, 1) == chosen[:3]
-    assert panning.alternating(labels, ("b", "missing"), 4, 1) == []
+    assert sorted(panning.alternating(labels, ("b", "missing"), 4, 1)) == [7, 8, 9]
+    assert panning.alternating(labels, ("missing",), 4, 1) == []
 
 
 def face(label: str, box: tuple, found: bool = True) -> Face:
@@ -92,14 +96,9 @@ def decoded(encoded: bytes) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    """A folder with a small model of the right shape as models/exported/cnn.float32.tflite: brighter is masked."""
-    keras = tf.keras
-    brightness = keras.layers.Dense(1, activation="sigmoid", kernel_initializer="ones")
-    pixels = keras.Input((128, 128, 3))
-    p = brightness(keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 40, offset=-3.0)(pixels)))
-    model = keras.Model(pixels, keras.layers.Concatenate()([1 - p, p]))
+    """A folder with small models: brighter is masked."""
     folder = tmp_path_factory.mktemp("models")
-    litert.path_of("cnn", folder=folder).write_bytes(conversion.litert(model, "float32", np.empty(0)))
+    litert_models.write(folder, params.load().image_size)
     return folder
 
 
@@ -142,10 +141,45 @@ def test_the_cast_is_of_both_classes_large_enough_and_one_a_picture():
         ("c.jpg#1", "without_mask", unseen.UNSEEN, 50.0),
         ("d.jpg#1", "without_mask", "near_twin_trained_on", 90.0),
         ("e.jpg#1", "incorrect", unseen.UNSEEN, 90.0),
-        ("f.jpg", "with_mask", unseen.UNSEEN, np.nan),
+        ("f#2.jpg", "with_mask", unseen.UNSEEN, np.nan),
     ]
     manifest = pd.DataFrame(rows, columns=["path", "label", "split", "face_size"])
-    assert set(clip.cast(manifest, 10, 0)["path"]) <= {"a.jpg#1", "c.jpg#1", "f.jpg"}
+    assert set(clip.cast(manifest, 10, 0)["path"]) <= {"a.jpg#1", "c.jpg#1", "f#2.jpg"}
     assert clip.cast(manifest, 10, 0)["label"].tolist() == ["with_mask", "without_mask"]
-    with pytest.raises(Exception, match="no face of 48 pixels of each class"):
-        clip.cast(manifest[manifest["label"] == "with_mask"], 10, 0)
+    masked = clip.cast(manifest[manifest["label"] == "with_mask"], 10, 0)  # a set of one class is filmed as well
+    assert sorted(masked["path"]) == ["a.jpg#1", "f#2.jpg"] and sorted(masked["picture"]) == ["a.jpg", "f#2.jpg"]
+    assert clip.cast(manifest[manifest["label"] == "incorrect"], 10, 0).empty
+
+
+@pytest.mark.parametrize("labels", [["with_mask", "with_mask"], ["incorrect", "incorrect"]])
+def test_a_foreign_set_of_one_class_or_none_is_filmed_and_replayed(labels, models, tmp_path, monkeypatch, capsys):
+    """unseen.source=folder takes any of the three classes, so what follows must not stop at any."""
+    values = Path("params.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    for module in (clip, replay_stage):
+        monkeypatch.setattr(module.tracking, "check", lambda: None)
+        monkeypatch.setattr(module.tracking, "log_stage", lambda *_, **__: None)
+        monkeypatch.setattr(module.tracking, "log_model_metrics", lambda *_, **__: None)
+    Path("params.yaml").write_text(values)
+    for folder in ("data/raw", "data/unseen", "models"):
+        Path(folder).mkdir(parents=True)
+    Path("models/exported").symlink_to(models)
+    for name in ("cnn", "mobilenet"):
+        Path(f"models/{name}.weights.h5").touch()
+    rows = []
+    with zipfile.ZipFile(unseen.ARCHIVE, "w") as zf:
+        for i, label in enumerate(labels):
+            encoded = io.BytesIO()
+            draw_picture(0, "with_mask", i, size=128).save(encoded, "JPEG")
+            zf.writestr(f"{label}/{i}.jpg", encoded.getvalue())
+            rows.append({"path": f"{label}/{i}.jpg", "label": label, "split": unseen.UNSEEN, "row": i})
+    pd.DataFrame(rows, columns=unseen.COLUMNS).to_csv(unseen.MANIFEST_PATH, index=False)
+    clip.main()
+    replay_stage.main()
+    found = json.loads(Path("metrics/replay_cnn.json").read_text())
+    assert found["frames"] == len(pd.read_csv(clip.TABLE)) > 0
+    if labels[0] == "with_mask":
+        assert found["filmed_face_found"] > 0
+    else:
+        assert found["filmed_face_found"] is None and found["faces"] == 0
+        assert "nobody is filmed" in capsys.readouterr().out

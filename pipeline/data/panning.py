@@ -15,11 +15,16 @@ SWAY = 0.06  # of the view's height, either way, once across and twice down whil
 
 
 def alternating(labels: Sequence[str], classes: Sequence[str], wanted: int, seed: int) -> list[int]:
-    """Indices of up to `wanted` of n `labels`, the `classes` in turn, drawn from the seed; fewer where one runs out."""
+    """Indices of up to `wanted` of n `labels`, drawn from the seed, the `classes` in turn; fewer where one runs out.
+
+    A class that no label is of has no turn.
+    """
     generator = np.random.default_rng(seed)
     found = np.asarray(labels, dtype=object)
-    drawn = [generator.permutation(np.flatnonzero(found == label)) for label in classes]
-    each = min(math.ceil(wanted / len(classes)), *(len(of_class) for of_class in drawn))
+    drawn = [generator.permutation(np.flatnonzero(found == label)) for label in classes if label in labels]
+    if not drawn:
+        return []
+    each = min(math.ceil(wanted / len(drawn)), *(len(of_class) for of_class in drawn))
     return [int(of_class[i]) for i in range(each) for of_class in drawn][:wanted]
 
 

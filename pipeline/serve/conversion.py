@@ -90,12 +90,12 @@ def frozen_function(model: keras.Model, batch: int | None) -> Any:
     return convert_variables_to_constants_v2(forward.get_concrete_function(spec))
 
 
-def load_onnx(encoded: bytes, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+def load_onnx(encoded: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """As litert.load: a function from (n, s, s, 3) uint8 raw pixels to P(with_mask), (n,) float32, one at a time."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(encoded, options, providers=["CPUExecutionProvider"])
 
     def classify(images: np.ndarray) -> np.ndarray:

@@ -24,12 +24,13 @@ def judge_faces(
 ) -> list[Judged]:
     """The faces of a picture (h, w, 3) uint8 RGB, the surest detection first; none where none is found."""
     found = face_detection.detect(image, largest=largest)
-    boxes = [tuple(box) for box in found[:, :4].tolist()]
-    probabilities = classify(cut(image, boxes, size, margin))
-    return [
-        Judged(box, score, probability)
-        for box, score, probability in zip(boxes, found[:, 4].tolist(), probabilities.tolist(), strict=True)
-    ]
+    return judged(found, classify(cut(image, found[:, :4], size, margin)))
+
+
+def judged(found: np.ndarray, probabilities: np.ndarray) -> list[Judged]:
+    """What was detected (k, 5), as face_detection.detect says it, with each face's P(with_mask) (k,)."""
+    rows = zip(found.tolist(), probabilities.tolist(), strict=True)
+    return [Judged((left, top, right, bottom), score, p) for (left, top, right, bottom, score), p in rows]
 
 
 def judge_whole(image: np.ndarray, classify: Classify, *, size: int) -> Judged:
@@ -39,10 +40,10 @@ def judge_whole(image: np.ndarray, classify: Classify, *, size: int) -> Judged:
     return Judged((0.0, 0.0, float(width), float(height)), 1.0, float(classify(pixels[None])[0]))
 
 
-def cut(image: np.ndarray, boxes: list[tuple], size: int, margin: float) -> np.ndarray:
-    """The faces in `boxes`, (k, size, size, 3) uint8, framed by unseen.margin as in training."""
+def cut(image: np.ndarray, boxes: np.ndarray, size: int, margin: float) -> np.ndarray:
+    """The faces in `boxes` (k, 4), as (k, size, size, 3) uint8, framed by unseen.margin as in training."""
     picture = Image.fromarray(image)
     height, width = image.shape[:2]
-    squares = [framing.square_around(box, margin, width, height) for box in boxes]
+    squares = [framing.square_around(box, margin, width, height) for box in boxes.tolist()]
     faces = [decoding.to_square(picture.crop(square), size) for square in squares]
     return np.stack(faces) if faces else np.empty((0, size, size, 3), np.uint8)

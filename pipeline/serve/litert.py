@@ -30,10 +30,10 @@ def weights_of(name: str) -> Path:
     return path
 
 
-def load(path: Path, threads: int = 1) -> Classify:
+def load(path: Path) -> Classify:
     """A function from (n, s, s, 3) uint8 raw pixels to P(with_mask), (n,) float32; not for two threads at once.
 
-    One picture is judged at a time, which costs a CPU nothing. UserError where the file is missing or damaged.
+    One picture is judged at a time, on one core, which costs nothing. UserError where the file is missing or damaged.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -41,7 +41,7 @@ def load(path: Path, threads: int = 1) -> Classify:
         raise UserError(f"{path} is missing: run `dvc repro export`")
     try:
         with quiet.stderr_closed():  # it says which kernels it takes
-            interpreter = Interpreter(str(path), num_threads=threads)
+            interpreter = Interpreter(str(path), num_threads=1)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path} is damaged ({error}): run `dvc checkout`, or `dvc repro --force export`") from None
@@ -52,13 +52,7 @@ def load(path: Path, threads: int = 1) -> Classify:
         for i, image in enumerate(images):
             interpreter.set_tensor(takes["index"], image[None].astype(takes["dtype"]))
             interpreter.invoke()
-            found[i] = dequantized(interpreter.get_tensor(gives["index"]), gives)[0, 1]
+            found[i] = interpreter.get_tensor(gives["index"])[0, 1]
         return found
 
     return classify
-
-
-def dequantized(values: np.ndarray, details: dict) -> np.ndarray:
-    """A tensor of an int8 model as the floats that it stands for; others as they are."""
-    scale, zero = details["quantization"]
-    return (values.astype(np.float32) - zero) * np.float32(scale) if scale else values

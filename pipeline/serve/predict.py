@@ -58,7 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="of a film, judge a frame each so often; default: all",
     )
     add("--annotate", type=Path, metavar="DIR", help="write copies there with boxes and classes drawn; films as MP4")
-    add("--models", type=Path, metavar="DIR", help="where the models are; default: models/ of the repository")
+    add("--models", type=Path, metavar="DIR", help="where the models are; default: models/exported/ of the repository")
     return parser.parse_args(arguments)
 
 

@@ -36,14 +36,12 @@ def watch(
         for shot in films.frames(file):
             started = time.perf_counter()
             found = face_detection.detect(shot.image, largest=p.live.detector_side)
-            boxes = [tuple(box) for box in found[:, :4].tolist()]
-            faces = judging.cut(shot.image, boxes, p.image_size, p.unseen.margin)
+            faces = judging.cut(shot.image, found[:, :4], p.image_size, p.unseen.margin)
             detected = time.perf_counter()
             shown = {}
             for name in sessions:
                 begun = time.perf_counter()
-                probabilities = classify[name](faces).tolist()
-                judged = [judging.Judged(*row) for row in zip(boxes, found[:, 4].tolist(), probabilities, strict=True)]
+                judged = judging.judged(found, classify[name](faces))
                 shown[name] = sessions[name].follow(judged, shot.seconds or 0.0, name)
                 sessions[name].answered(1000 * (detected - started + time.perf_counter() - begun), name)
             yield shot, shown

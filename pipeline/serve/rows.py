@@ -65,4 +65,4 @@ def face_of(encoded: bytes, settings: Settings, faces: str) -> np.ndarray:
     found = face_detection.detect(image)
     if not len(found):
         raise decoding.BadPicture("no face found")
-    return judging.cut(image, [tuple(found[0, :4].tolist())], settings.image_size, settings.margin)[0]
+    return judging.cut(image, found[:1, :4], settings.image_size, settings.margin)[0]
