@@ -46,13 +46,10 @@ def model_metrics(
     test = metrics.classification_metrics(
         y_true["test"], of["test"][name].to_numpy(), threshold=threshold, confidence=confidence, bins=bins
     )
-    test |= intervals.bootstrap(
-        y_true["test"],
-        of["test"][name].to_numpy(),
-        partial(metrics.no_plain_shares, threshold=threshold),
-        resamples=resamples,
-        confidence=confidence,
+    figures = partial(
+        intervals.no_plain_shares, y_true=y_true["test"], y_prob=of["test"][name].to_numpy(), threshold=threshold
     )
+    test |= intervals.bootstrap(y_true["test"], figures, resamples=resamples, confidence=confidence)
     (other,) = set(MODELS) - {name}
     right = [metrics.called_right(y_true["test"], of["test"][one].to_numpy(), threshold) for one in (name, other)]
     return metrics.rounded(

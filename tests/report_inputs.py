@@ -62,9 +62,8 @@ def fabricate_first_half(folder: Path, generator: np.random.Generator) -> None:
         y_prob, y_test = of["test"][model].to_numpy(), truth["test"]
         other = of["test"][next(one for one in MODELS if one != model)].to_numpy()
         test = metrics.classification_metrics(y_test, y_prob)
-        test |= intervals.bootstrap(
-            y_test, y_prob, lambda true, prob: metrics.no_plain_shares(true, prob, threshold=0.5), resamples=20
-        )
+        figures = partial(intervals.no_plain_shares, y_true=y_test, y_prob=y_prob, threshold=0.5)
+        test |= intervals.bootstrap(y_test, figures, resamples=20)
         shares = {one: metrics.accuracy(truth[one], of[one][model].to_numpy(), 0.5) for one in ("train", "val")}
         right = [metrics.called_right(y_test, prob, 0.5) for prob in (y_prob, other)]
         found = {
@@ -134,7 +133,11 @@ def fabricate_unseen(folder: Path, generator: np.random.Generator) -> None:
             **{key: m[key] for key in ("recall_with_mask", "recall_without_mask", "roc_auc")},
             "mean_confidence_with_mask": np.maximum(y_prob, 1 - y_prob)[y_true == 1].mean(),
             "mean_confidence_without_mask": np.maximum(y_prob, 1 - y_prob)[y_true == 0].mean(),
-            **intervals.bootstrap(y_true, y_prob, partial(unseen.no_plain_shares, threshold=0.5), resamples=20),
+            **intervals.bootstrap(
+                y_true,
+                partial(unseen.no_plain_shares, y_true=y_true, y_prob=y_prob, threshold=0.5),
+                resamples=20,
+            ),
             "incorrect_called_mask": 21, "n_incorrect": 30, "by_size": by_size,
         }  # fmt: skip
         write_json(folder / f"metrics/unseen_{model}.json", found)

@@ -204,7 +204,7 @@ def test_long_names_are_shown_short(tmp_path: Path) -> None:
     assert len(refused(make_zip(tmp_path / "a.zip", [*GOOD, "../" + 5000 * "x"]), "climbs out")) < 300
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8))
 def test_any_damage_is_one_line_or_harmless(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
     buffer = io.BytesIO()

@@ -58,7 +58,7 @@ def test_the_hash_is_the_sign_pattern_of_the_low_frequencies():
 hash_lists = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(base=hash_lists, flips=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 2**64 - 1)), max_size=40))
 def test_pairs_are_those_of_the_definition(base, flips):
     # Sparse flips make near pairs likely, which uniform hashes never are.
@@ -82,7 +82,7 @@ def test_pairs_across_blocks_are_found(monkeypatch):
     assert {(3, 500), (3, 999), (500, 999)} == {tuple(pair) for pair in pairs.tolist()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 40), links=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=30))
 def test_groups_are_the_connected_components_numbered_by_first_appearance(n, links):
     pairs = np.array([(i % n, j % n) for i, j in links if i % n != j % n], np.int64).reshape(-1, 2)

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 
 from pipeline.data import packing
 from tools import scratch
@@ -37,6 +38,8 @@ SMALL = {
     "xai.max_steps": 8,
     "xai.faithfulness_steps": 4,
     "xai.randomization_pictures": 2,
+    "audit.folds": 3,
+    "audit.shown": 5,
     "export.calibration_pictures": 8,
     "clip.pictures": 2,
     "clip.seconds": 0.4,
@@ -178,6 +181,17 @@ def test_explanations_add_up_to_fixed_keys_a_table_and_panels(repo):
         assert run.data.metrics["xai.deletion_auc"] == found["deletion_auc"]
     drawn = sorted(path.name for path in (repo / "plots/xai").iterdir())
     assert drawn and all(name.startswith(("test_with", "unseen_with")) and name.endswith(".png") for name in drawn)
+
+
+def test_the_audit_names_the_labels_that_it_counts_and_shows_the_worst(repo):
+    with (repo / "data/audit/label_issues.csv").open() as file:
+        reader = csv.DictReader(file)
+        issues = list(reader)
+    assert reader.fieldnames == ["path", "label", "suggested", "probability", "split", "rank"]
+    found = json.loads((repo / "metrics/audit.json").read_text())
+    assert found["n"] == 120 and found["n_suspected"] == len(issues) == sum(found["by_split"].values())
+    with Image.open(repo / "plots/audit.png") as sheet:
+        assert sheet.width == 5 * 154 + 10
 
 
 def test_every_plot_draws_both_models_in_one_figure(repo):

@@ -156,7 +156,7 @@ def test_a_black_patch_counts_against_the_default_baseline_and_not_against_black
 
 
 @given(arrays.arrays(np.uint8, (8, 8, 3)))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_baselines_are_pictures_and_the_default_is_blind_to_no_colour(image):
     for name in NAMES:
         starts = baselines(name, image)
@@ -226,7 +226,7 @@ def test_gains_of_hand_made_maps():
 
 
 @given(st.lists(st.floats(-0.2, 1.2), min_size=4, max_size=4), st.integers(16, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_even_map_gains_nothing_from_any_box_and_no_gain_passes_its_bound(sides, size):
     left, right = sorted(sides[:2])
     top, bottom = sorted(sides[2:])

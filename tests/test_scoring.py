@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,7 +61,7 @@ def test_a_class_that_is_never_called_has_precision_zero_and_no_warning(recwarn)
     assert not recwarn.list
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20))
 def test_reliability_bins_every_picture_once_and_its_weighted_gap_is_the_error(seed, bins):
     y_true, y_prob = drawn(200, seed)
@@ -131,23 +133,45 @@ def test_rounding_leaves_whole_numbers_and_nesting_alone():
 def test_the_bootstrap_of_a_share_agrees_with_the_binomial_distribution(confidence):
     y_true, y_prob = np.repeat([0, 1], 200), np.where(np.arange(400) % 10 == 0, 0.0, 1.0)  # recall 0.9
 
-    def recall(true, prob):
-        return {"recall": float(prob[true == 1].mean()), "n": len(true), "balance": float(true.mean())}
+    def recall(times):
+        n = times.sum(axis=1)
+        return {"recall": intervals.mean(times * y_true, y_prob), "n": n, "balance": times @ y_true / n}
 
-    found = intervals.bootstrap(y_true, y_prob, recall, resamples=4000, confidence=confidence)
+    found = intervals.bootstrap(y_true, recall, resamples=4000, confidence=confidence)
     expected = binom(200, 0.9).ppf([(1 - confidence) / 2, (1 + confidence) / 2]) / 200
     assert [found["recall_low"], found["recall_high"]] == pytest.approx(expected, abs=0.006)
     assert found["n_low"] == found["n_high"] == 400 and found["balance_low"] == found["balance_high"] == 0.5
-    assert found == intervals.bootstrap(y_true, y_prob, recall, resamples=4000, confidence=confidence)
+    assert found == intervals.bootstrap(y_true, recall, resamples=4000, confidence=confidence)
 
 
-def test_the_bootstrapped_figures_are_those_of_the_metrics_file():
+@settings(max_examples=60)
+@given(st.integers(2, 40), st.integers(0, 2**32 - 1), st.sampled_from([0, 0.3, 0.5, 1, 1.1]))
+def test_the_bootstrapped_figures_are_scikit_learns_of_the_resampled_pictures(n, seed, threshold):
+    rng = np.random.default_rng(seed)
+    y_true, y_prob = np.append([0, 1], rng.integers(0, 2, n - 2)), rng.integers(0, 11, n) / 10  # many of them equal
+    times = rng.integers(0, 4, (3, n))
+    times[:, :2] += 1  # both classes are there
+    found = intervals.no_plain_shares(times, y_true, y_prob, threshold)
+    for i, row in enumerate(times):
+        true, prob = np.repeat(y_true, row), np.repeat(y_prob, row)
+        called = prob >= threshold
+        assert {name: values[i] for name, values in found.items()} == pytest.approx(
+            {
+                "f1_with_mask": sk.f1_score(true, called, zero_division=0.0),
+                "f1_without_mask": sk.f1_score(true, called, pos_label=0, zero_division=0.0),
+                "roc_auc": sk.roc_auc_score(true, prob),
+                "average_precision": sk.average_precision_score(true, prob),
+                "brier": sk.brier_score_loss(true, prob),
+            }
+        )
+
+
+def test_the_bootstrapped_figures_are_those_of_the_metrics_file_and_lie_within_their_intervals():
     generator = np.random.default_rng(2)
     y_true, y_prob = np.arange(80) % 2, generator.random(80)
-    figures = metrics.no_plain_shares(y_true, y_prob, threshold=0.4)
+    figures = partial(intervals.no_plain_shares, y_true=y_true, y_prob=y_prob, threshold=0.4)
     whole = metrics.classification_metrics(y_true, y_prob, threshold=0.4)
-    assert figures == {name: whole[name] for name in figures}
-    found = intervals.bootstrap(
-        y_true, y_prob, lambda t, p: metrics.no_plain_shares(t, p, threshold=0.4), resamples=200
-    )
-    assert all(found[f"{name}_low"] <= value <= found[f"{name}_high"] for name, value in figures.items())
+    of_all = {name: values.item() for name, values in figures(np.ones((1, 80))).items()}
+    assert of_all == pytest.approx({name: whole[name] for name in of_all})
+    found = intervals.bootstrap(y_true, figures, resamples=200)
+    assert all(found[f"{name}_low"] <= value <= found[f"{name}_high"] for name, value in of_all.items())

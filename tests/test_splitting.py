@@ -26,7 +26,7 @@ def balanced_groups(draw):
     return labels, groups, draw(st.integers(0, 1000))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(balanced_groups())
 def test_no_group_straddles_and_every_split_has_its_exact_size_in_each_class(drawn):
     labels, groups, seed = drawn
@@ -44,7 +44,7 @@ def test_no_group_straddles_and_every_split_has_its_exact_size_in_each_class(dra
     assert splitting.crossing(groups, splits) == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(balanced_groups())
 def test_the_split_depends_on_nothing_but_the_pictures_and_the_seed(drawn):
     labels, groups, seed = drawn

@@ -8,7 +8,6 @@ from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     confusion_matrix,
-    f1_score,
     precision_recall_fscore_support,
     roc_auc_score,
 )
@@ -54,21 +53,6 @@ def classification_metrics(
         "average_precision": float(average_precision_score(y_true, y_prob)),
         "brier": float(brier_score_loss(y_true, y_prob)),
         "ece": expected_calibration_error(y_true, y_prob, bins),
-    }
-
-
-def no_plain_shares(y_true: np.ndarray, y_prob: np.ndarray, *, threshold: float) -> dict[str, float]:
-    """Those of classification_metrics' figures whose interval no formula gives, for the bootstrap.
-
-    But the calibration error: a sum of absolute gaps grows with every resampling, and its interval would lie above it.
-    """
-    y_pred = (y_prob >= threshold).astype(int)
-    return {
-        "f1_with_mask": float(f1_score(y_true, y_pred, pos_label=1, zero_division=0.0)),
-        "f1_without_mask": float(f1_score(y_true, y_pred, pos_label=0, zero_division=0.0)),
-        "roc_auc": float(roc_auc_score(y_true, y_prob)),
-        "average_precision": float(average_precision_score(y_true, y_prob)),
-        "brier": float(brier_score_loss(y_true, y_prob)),
     }
 
 

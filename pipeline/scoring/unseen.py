@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from pipeline.data.packing import LABELS, to_classes
 from pipeline.scoring import intervals
@@ -31,10 +30,9 @@ def unseen_metrics(
     judged = faces["label"].isin(LABELS).to_numpy()
     y_true, y, size = to_classes(faces["label"][judged]), y_prob[judged], faces["face_size"][judged].to_numpy()
     right = called_right(y_true, y, threshold)
-    known = no_plain_shares(y_true, y, threshold=threshold)
-    known |= intervals.bootstrap(
-        y_true, y, partial(no_plain_shares, threshold=threshold), resamples=resamples, confidence=confidence
-    )
+    figures = partial(no_plain_shares, y_true=y_true, y_prob=y, threshold=threshold)
+    known = {name: float(found[0]) for name, found in figures(np.ones((1, len(y)))).items()}
+    known |= intervals.bootstrap(y_true, figures, resamples=resamples, confidence=confidence)
 
     def with_interval(name: str) -> dict[str, float | None]:
         return {key: known.get(key) for key in (name, f"{name}_low", f"{name}_high")}
@@ -57,18 +55,24 @@ def unseen_metrics(
     }
 
 
-def no_plain_shares(y_true: np.ndarray, y_prob: np.ndarray, *, threshold: float) -> dict[str, float]:
-    """Those of unseen_metrics' figures whose interval no formula gives, for the bootstrap; only those that are known.
+def no_plain_shares(
+    times: np.ndarray, y_true: np.ndarray, y_prob: np.ndarray, threshold: float
+) -> dict[str, np.ndarray]:
+    """Those of unseen_metrics' figures whose interval no formula gives, (r,) each; only those that are known.
 
-    `y_true` (n,) 0/1, `y_prob` (n,) P(with_mask); a class may be missing.
+    `times` (r, n): see intervals; `y_true` (n,) 0/1, `y_prob` (n,) P(with_mask); a class may be missing.
     """
     called = np.where(y_prob >= threshold, y_prob, 1 - y_prob)
     right = called_right(y_true, y_prob, threshold)
     classes = {label: y_true == number for number, label in enumerate(LABELS) if (y_true == number).any()}
-    found = {f"mean_confidence_{label}": float(called[members].mean()) for label, members in classes.items()}
+
+    def means(values: np.ndarray) -> dict[str, np.ndarray]:
+        return {label: intervals.mean(times[:, members], values[members]) for label, members in classes.items()}
+
+    found = {f"mean_confidence_{label}": one for label, one in means(called).items()}
     if len(classes) == len(LABELS):
-        found["balanced_accuracy"] = float(np.mean([right[members].mean() for members in classes.values()]))
-        found["roc_auc"] = float(roc_auc_score(y_true, y_prob))
+        found["balanced_accuracy"] = np.mean([*means(right).values()], axis=0)
+        found["roc_auc"] = intervals.roc_auc(times, y_true, y_prob)
     return found
 
 
