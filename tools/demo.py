@@ -22,12 +22,13 @@ from tools import scratch
 
 FOLDER = Path(".demo")
 PARAMS = {
+    "image_size": 96,
     "data.source": "synthetic",
-    "data.synthetic_per_class": 400,
+    "data.synthetic_per_class": 360,
     "split.train": 0.7,
     "split.val": 0.1,
     # Weights averaged over 20 steps, not 200: there are few steps.
-    "cnn.epochs": 22,
+    "cnn.epochs": 20,
     "cnn.batch_size": 32,
     "cnn.averaging": 0.95,
     "mobilenet.head_epochs": 10,
@@ -35,10 +36,10 @@ PARAMS = {
     "mobilenet.averaging": 0.95,
     "unseen.source": "synthetic",
     "xai.pictures": 8,
-    "xai.max_steps": 64,
+    "xai.max_steps": 32,
     "xai.faithfulness_steps": 4,
     "xai.randomization_pictures": 2,
-    "export.calibration_pictures": 32,
+    "export.calibration_pictures": 16,
     "clip.pictures": 4,
 }
 
