@@ -13,7 +13,7 @@ install: .venv/.installed  ## the environment in .venv (uv where it is there, el
 .venv/.installed: requirements.lock
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-	  uv pip install --quiet --python $(BIN)/python -r requirements.lock; \
+	  uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock; \
 	else \
 	  $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet -r requirements.lock; \
 	fi
