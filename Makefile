@@ -19,7 +19,7 @@ install: .venv/.installed  ## the environment in .venv (uv where it is there, el
 	fi
 	@touch $@
 
-demo: install  ## the whole graph on drawn pictures, in .demo/: no account, no data set, 6 minutes
+demo: install  ## the whole graph on drawn pictures, in .demo/: no account, no data set, 4 minutes
 	$(BIN)/python -m tools.demo
 
 test: install  ## every test, on small data
