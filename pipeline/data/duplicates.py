@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 GREY_SIZE = 32
 LOW = 8  # lowest frequencies kept on each axis: LOW * LOW = 64 bits
+PICTURES_AT_ONCE = 1024  # transformed, which takes 16 KB each
 ROWS_AT_ONCE = 64  # of the distance matrix, so that memory grows with n and not with its square
 
 
@@ -26,7 +27,10 @@ def grey_thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 def perceptual_hashes(greys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n, 32, 32) greys to two (n,) uint64 arrays: the hash of each picture and the hash of its mirror image."""
-    low = dctn(greys.astype(np.float64), axes=(1, 2))[:, :LOW, :LOW]
+    low = np.empty((len(greys), LOW, LOW))
+    for start in range(0, len(greys), PICTURES_AT_ONCE):
+        part = slice(start, start + PICTURES_AT_ONCE)
+        low[part] = dctn(greys[part].astype(np.float64), axes=(1, 2))[:, :LOW, :LOW]
     mirrored = low * np.where(np.arange(LOW) % 2, -1.0, 1.0)
     return to_bits(low), to_bits(mirrored)
 
