@@ -13,13 +13,15 @@ def write(folder: Path, size: int, names: tuple[str, ...] = ("cnn", "mobilenet")
     """Write NAME.float32.tflite and a stand-in for its weights for pictures of `size` pixels; all names the same."""
     import keras
 
-    pixels = keras.Input((size, size, 3), batch_size=1)
+    from pipeline.serve import conversion
+
+    pixels = keras.Input((size, size, 3))
     bright = keras.layers.GlobalAveragePooling2D()(pixels)
     model = keras.Model(pixels, keras.layers.Dense(2, activation="softmax", name="out")(bright))
     model.get_layer("out").set_weights([np.array([[0.0, SLOPE]] * 3, np.float32), np.array([0, OFFSET], np.float32)])
     folder.mkdir(parents=True, exist_ok=True)
     first = folder / f"{names[0]}.float32.tflite"
-    model.export(first, format="litert", verbose=False)
+    first.write_bytes(conversion.litert(model, "float32", np.empty((0, size, size, 3), np.uint8)))
     for name in names:
         (folder / first.name.replace(names[0], name)).write_bytes(first.read_bytes())
         (folder / f"{name}.weights.h5").write_bytes(name.encode())

@@ -107,7 +107,7 @@ def attempt(dataset: str, partial: Path, bar: tqdm, stall_seconds: float) -> Hea
         process.wait()
         reader.join()
     size = size_of(partial)
-    if size > bar.n:
+    if size:  # also where all of it came before its total was heard
         bar.total = heard.total
         bar.update(size - bar.n)
     heard.done = process.returncode == 0 and size > 0 and size == (heard.total or size)
