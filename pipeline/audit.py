@@ -2,11 +2,9 @@
 
     python -m pipeline.audit
 
-Reads data/split/ and models/mobilenet_backbone.weights.h5; writes data/audit/label_issues.csv (path, label, suggested,
+Reads data/split/, with the features of stage `features`; writes data/audit/label_issues.csv (path, label, suggested,
 probability of the given label, split, rank), plots/audit.png (the worst of them) and metrics/audit.json. Who agrees
-that a picture is wrong lists it in the file that split.exclude names. Parameters: seed, image_size, audit.*.
-
-Expect a minute for 7,450 pictures on 2 cores, nearly all of it for the features.
+that a picture is wrong lists it in the file that split.exclude names. Parameters: seed, audit.*.
 """
 
 from __future__ import annotations
@@ -21,24 +19,10 @@ from pipeline import atomic, errors, params, tracking
 from pipeline.data import packing
 from pipeline.scoring import label_audit, metrics, sheets
 
-BACKBONE = Path("models/mobilenet_backbone.weights.h5")
 ISSUES = Path("data/audit/label_issues.csv")
 SHEET = Path("plots/audit.png")
 METRICS = Path("metrics/audit.json")
 SPLITS = ("train", "val", "test")
-
-
-def backbone_features(images: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
-    """(n, 1280) float32: what the pretrained MobileNetV2 makes of the given rows; UserError without its weights.
-
-    With mobilenet.pretrained=none its random weights follow from the seed.
-    """
-    from pipeline.models import features, mobilenet, pretrained, training
-
-    training.make_repeatable(seed)
-    backbone = mobilenet.build_backbone(images.shape[1])
-    pretrained.load_into(backbone, BACKBONE)
-    return features.pooled(backbone, images, rows)
 
 
 def ranked(used: pd.DataFrame, classes: np.ndarray, y_prob: np.ndarray) -> pd.DataFrame:
@@ -94,7 +78,7 @@ def main() -> None:
     classes = packing.to_classes(used["label"])
     fold = label_audit.fold_numbers(classes, used["group"].to_numpy(), p.audit.folds, p.seed)
 
-    features = backbone_features(images, used["row"].to_numpy(), p.seed)
+    features = packing.open_features()[used["row"].to_numpy()]
     y_prob = label_audit.out_of_fold(features, classes, fold, p.audit.inverse_regularization)
     table = ranked(used, classes, y_prob)
     columns = ["path", "label", "suggested", "probability", "split", "rank"]

@@ -71,7 +71,6 @@ class Augment(Section):
     light: Share
     colour: Share
     blur: Share
-    reduction: Share
     least_side: Annotated[int, Field(ge=8, le=512)]
     occlusion: Share
 
@@ -82,6 +81,7 @@ class Cnn(Section):
     learning_rate: Positive
     weight_decay: NotNegative
     label_smoothing: BelowOne
+    reduction: Share
     averaging: BelowOne
     patience: Count
 
@@ -96,6 +96,7 @@ class MobileNet(Section):
     batch_size: Count
     weight_decay: NotNegative
     label_smoothing: BelowOne
+    reduction: Share
     averaging: BelowOne
     patience: Count
 

@@ -30,7 +30,12 @@ def main() -> None:
     history = training.fit(
         model,
         batches.training_batches(
-            images, rows, classes, batch_size=p.cnn.batch_size, seed=p.seed, changes=p.augment.model_dump()
+            images,
+            rows,
+            classes,
+            batch_size=p.cnn.batch_size,
+            seed=p.seed,
+            changes=p.augment.model_dump() | {"reduction": p.cnn.reduction},
         ),
         batches.plain_batches(images, *packing.rows_of(manifest, "val")),
         optimizer=training.muon(

@@ -2,15 +2,14 @@
 
     python -m pipeline.train_mobilenet
 
-Reads data/split/ and models/mobilenet_backbone.weights.h5; writes models/mobilenet.json, models/mobilenet.weights.h5
-and plots/history_mobilenet.csv. Parameters: seed, image_size, model.dropout, mobilenet.*, augment.*. Only training and
-validation pictures are looked at.
+Reads data/split/, with the features of stage `features`, and models/mobilenet_backbone.weights.h5; writes
+models/mobilenet.json, models/mobilenet.weights.h5 and plots/history_mobilenet.csv. Parameters: seed, image_size,
+model.dropout, mobilenet.*, augment.*. Only training and validation pictures are looked at.
 """
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,9 +18,7 @@ import tensorflow as tf
 
 from pipeline import errors, params, tracking
 from pipeline.data import batches, packing
-from pipeline.models import features, mobilenet, pretrained, training
-
-BACKBONE = Path("models/mobilenet_backbone.weights.h5")
+from pipeline.models import mobilenet, training
 
 
 def main() -> None:
@@ -35,12 +32,10 @@ def main() -> None:
     val_rows, val_classes = packing.rows_of(manifest, "val")
     one_hot = np.eye(2, dtype=np.float32)
 
-    backbone = mobilenet.build_backbone(p.image_size)
-    pretrained.load_into(backbone, BACKBONE)
+    backbone = mobilenet.starting_backbone(p.image_size)
     head = mobilenet.build_head(p.model.dropout)
-    # While the backbone is frozen its features of a picture never change: they are computed once, not every epoch.
-    train_features = features.pooled(backbone, images, rows)
-    val_features = features.pooled(backbone, images, val_rows)
+    # While the backbone is frozen its features of a picture never change: stage `features` has computed them.
+    features = packing.open_features()
     steps = batches.steps_per_epoch(len(rows), m.batch_size)
 
     def optimizer(learning_rate: float, epochs: int) -> keras.optimizers.Optimizer:
@@ -49,11 +44,11 @@ def main() -> None:
 
     frozen = training.fit(
         head,
-        tf.data.Dataset.from_tensor_slices((train_features, one_hot[classes]))
+        tf.data.Dataset.from_tensor_slices((features[rows], one_hot[classes]))
         .shuffle(len(rows), seed=p.seed)
         .repeat()
         .batch(m.batch_size),
-        tf.data.Dataset.from_tensor_slices((val_features, one_hot[val_classes])).batch(256),
+        tf.data.Dataset.from_tensor_slices((features[val_rows], one_hot[val_classes])).batch(256),
         optimizer=optimizer(m.head_learning_rate, m.head_epochs),
         steps_per_epoch=steps,
         epochs=m.head_epochs,
@@ -68,7 +63,12 @@ def main() -> None:
         fine = training.fit(
             model,
             batches.training_batches(
-                images, rows, classes, batch_size=m.batch_size, seed=p.seed, changes=p.augment.model_dump()
+                images,
+                rows,
+                classes,
+                batch_size=m.batch_size,
+                seed=p.seed,
+                changes=p.augment.model_dump() | {"reduction": m.reduction},
             ),
             batches.plain_batches(images, val_rows, val_classes),
             optimizer=optimizer(m.fine_tune_learning_rate, m.fine_tune_epochs),

@@ -45,7 +45,7 @@ SMALL = {
     "clip.seconds": 0.4,
     "clip.fps": 5,
 }
-TRAINING = ["download", "split", "pretrained", "train_cnn", "train_mobilenet"]
+TRAINING = ["download", "split", "pretrained", "features", "train_cnn", "train_mobilenet"]
 JUDGING = ["evaluate", "unseen_eval", "xai", "export", "end_to_end", "replay", "report", "register"]  # by the models
 STAGES = [*TRAINING, *JUDGING, "unseen_download", "unseen_faces", "audit", "clip"]
 KINDS = ("", "unseen_", "xai_", "end_to_end_", "replay_")
@@ -113,6 +113,7 @@ def test_the_arrays_hold_every_picture_once_and_the_manifest_says_which(repo):
     images = packing.open_images(repo / packing.IMAGES_PATH)
     manifest = packing.read_manifest(repo / packing.MANIFEST_PATH)
     assert images.shape == (120, 32, 32, 3) and images.dtype == np.uint8
+    assert packing.open_array(repo / packing.FEATURES_PATH, "features").shape == (120, 1280)
     assert sorted(manifest["row"]) == list(range(120))
     assert manifest["split"].value_counts().to_dict() == {"train": 72, "val": 24, "test": 24}
     assert len(manifest["content_hash"].unique()) == 120

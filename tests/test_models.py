@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.data import augmentation, batches
+from pipeline import features
+from pipeline.data import augmentation, batches, packing
 from pipeline.errors import UserError
 from pipeline.models import cnn, mobilenet, muon, saving, training
 
@@ -162,6 +163,27 @@ def test_a_reduced_picture_keeps_the_least_side_and_no_more_detail():
         kept = augmentation.reduce(tf.constant(coarse), seed, 1.0, 28).numpy()
         assert np.corrcoef(kept.ravel(), coarse.ravel())[0, 1] > 0.9
         assert (augmentation.reduce(tf.constant(board), seed, 0.0, 28).numpy() == board).all()
+
+
+# ---- features ----
+
+
+def test_features_are_the_backbones_means_of_every_picture_the_last_short_batch_too():
+    images, backbone = faces(features.BATCH + 3, 32), mobilenet.build_backbone(32)
+    found = features.pooled(backbone, images)
+    wanted = backbone(images[-5:].astype(np.float32) / 127.5 - 1, training=False).numpy().mean(axis=(1, 2))
+    assert found.shape == (len(images), 1280) and found.dtype == np.float32
+    assert found[-5:] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+
+
+def test_features_that_are_not_there_or_damaged_are_one_line_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"features\.npy is missing: run `dvc repro features`"):
+        packing.open_features()
+    packing.FEATURES_PATH.parent.mkdir(parents=True)
+    packing.FEATURES_PATH.write_bytes(b"half")
+    with pytest.raises(UserError, match=r"features\.npy is damaged .*: run `dvc repro --force features`"):
+        packing.open_features()
 
 
 # ---- batches ----

@@ -1,4 +1,4 @@
-"""Pictures as one memory-mapped uint8 array, and the manifest that says what each row is."""
+"""Memory-mapped arrays with a row a picture, and the manifest that says what each row is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 LABELS = ("without_mask", "with_mask")  # a label's class is its place here; class 1 is the positive one
 
 IMAGES_PATH = Path("data/split/images.npy")
+FEATURES_PATH = Path("data/split/features.npy")
 MANIFEST_PATH = Path("data/split/manifest.csv")
 
 
@@ -25,11 +26,21 @@ def write_header(file: BinaryIO, rows: int, size: int) -> None:
 
 def open_images(path: str | Path = IMAGES_PATH, stage: str = "split") -> np.ndarray:
     """(n, size, size, 3) uint8, memory-mapped, read-only, as `stage` wrote it. Raw pixels 0…255, RGB."""
+    return open_array(path, stage)
+
+
+def open_features() -> np.ndarray:
+    """(n, 1280) float32, memory-mapped, read-only: what the pretrained MobileNetV2 makes of each row of the images."""
+    return open_array(FEATURES_PATH, "features")
+
+
+def open_array(path: str | Path, stage: str) -> np.ndarray:
+    """The array that `stage` wrote, memory-mapped, read-only; UserError where it is missing or damaged."""
     try:
         return np.load(path, mmap_mode="r")
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro {stage}`") from None
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise UserError(f"{path} is damaged ({error}): run `dvc repro --force {stage}`") from None
 
 

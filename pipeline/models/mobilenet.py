@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 from keras import layers
+
+from pipeline.models import pretrained
+
+BACKBONE = Path("models/mobilenet_backbone.weights.h5")
 
 
 def build_backbone(image_size: int) -> keras.Model:
@@ -11,6 +17,16 @@ def build_backbone(image_size: int) -> keras.Model:
     return keras.applications.MobileNetV2(
         input_shape=(image_size, image_size, 3), include_top=False, weights=None, name="backbone"
     )
+
+
+def starting_backbone(image_size: int) -> keras.Model:
+    """The backbone with the weights that stage `pretrained` left, or random ones, of the seed set, where it left none.
+
+    UserError where the file is missing or damaged.
+    """
+    backbone = build_backbone(image_size)
+    pretrained.load_into(backbone, BACKBONE)
+    return backbone
 
 
 def build_head(dropout: float) -> keras.Model:

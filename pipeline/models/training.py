@@ -67,16 +67,24 @@ def fit(
     keeper = BestEpoch(model.name, epochs, patience)
     averaged = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if optimizer.use_ema else []
     model.fit(
-        batches,
+        untuned(batches),
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
-        validation_data=validation,
+        validation_data=untuned(validation),
         callbacks=[*averaged, keeper],
         shuffle=False,  # the batches come shuffled
         verbose=0,
     )
     model.set_weights(keeper.best_weights)
     return keeper.history
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Without tf.data's autotuning: there is nothing to tune here, and its thread holds up whoever lets go of the
+    iterator until it next awakes, up to a minute after a long training (TensorFlow 2.21)."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def keep(model: keras.Model, name: str, history: pd.DataFrame, started: float) -> None:
