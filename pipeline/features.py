@@ -5,7 +5,7 @@
 Reads data/split/images.npy and models/mobilenet_backbone.weights.h5; writes data/split/features.npy, of which
 train_mobilenet trains its head and audit judges the labels. Parameter: seed, which random weights follow from.
 
-Expect 20 s for 7,553 pictures on 2 cores.
+Expect 25 s for 7,553 pictures on 2 cores.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Architecture, augmentation, batches, training and saving, on pictures small enough for seconds."""
+"""Architecture, augmentation, features, batches, training and saving, on pictures small enough for seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tensorflow as tf
 from pipeline import features
 from pipeline.data import augmentation, batches, packing
 from pipeline.errors import UserError
-from pipeline.models import cnn, mobilenet, muon, saving, training
+from pipeline.models import cnn, mobilenet, muon, pretrained, saving, training
 
 STILL: dict[str, Any] = {
     "rotation": 0.0,
@@ -176,6 +176,17 @@ def test_features_are_the_backbones_means_of_every_picture_the_last_short_batch_
     assert found[-5:] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
 
 
+def test_without_weights_the_backbone_that_gave_the_features_is_the_one_that_is_trained(tmp_path, monkeypatch):
+    """Stages `features` and `train_mobilenet` each start it from the seed."""
+    monkeypatch.chdir(tmp_path)
+    pretrained.write(pretrained.obtain("none"), mobilenet.BACKBONE)
+    found = []
+    for seed in (4, 4, 5):
+        training.make_repeatable(seed)
+        found.append(features.pooled(mobilenet.starting_backbone(32), faces(2, 32)))
+    assert (found[0] == found[1]).all() and np.abs(found[0] - found[2]).max() > 0.01 * np.abs(found[0]).max()
+
+
 def test_features_that_are_not_there_or_damaged_are_one_line_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"features\.npy is missing: run `dvc repro features`"):
@@ -237,6 +248,19 @@ def train_toy(epochs: int, averaging: float = 0.9, optimizer=training.muon) -> t
         patience=10,
     )
     return model, history
+
+
+def test_no_batches_of_a_training_are_autotuned_which_would_hold_up_its_end(monkeypatch):
+    seen: list[tf.data.Dataset] = []
+    fit = keras.Model.fit
+
+    def spy(model, batches, validation_data, **options):
+        seen.extend([batches, validation_data])
+        return fit(model, batches, validation_data=validation_data, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", spy)
+    train_toy(1)
+    assert [one.options().autotune.enabled for one in seen] == [False, False]
 
 
 @pytest.mark.parametrize("optimizer", [training.muon, training.adamw])
