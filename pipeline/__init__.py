@@ -1,5 +1,5 @@
 """Face-mask classification: a DVC graph of small stages, tracked in MLflow."""
 
-from pipeline import quiet
+from pipeline.core import quiet
 
 quiet.install()

@@ -1,58 +1,50 @@
-"""Stage `download`: the pictures of both classes as one zip, from Kaggle, a zip, a folder, or drawn.
+"""Stage `download`: the images of both classes as one zip, from Kaggle, a zip, a folder, or synthetic.
 
     python -m pipeline.download
 
-Reads what data.source names; writes data/raw/pictures.zip, and metrics/data.json, which says where the pictures are
-from, how many there are and what the zip's SHA-256 is. Parameters: seed, data.source, data.kaggle, data.path,
-data.synthetic_per_class. A zip from Kaggle that is already there and whole is not fetched again; the 122 MB take
-as long as the line does, copying or packing them about a second.
+Reads the source that data.source selects; writes data/raw/images.zip and metrics/data.json (source, number of images
+per class, SHA-256 of the zip). Parameters: seed, data.source, data.kaggle, data.path, data.synthetic_per_class. A
+complete download from Kaggle is not repeated.
+
+Expect a download of 122 MB from Kaggle, or about a second to copy or pack a local source.
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from pipeline import atomic, errors, params, tracking
-from pipeline.data import sources
+from face_mask import errors, files
+from pipeline import tracking
+from pipeline.core import params
+from pipeline.sources import training_sources
 
-ARCHIVE = Path("data/raw/pictures.zip")
+ARCHIVE = Path("data/raw/images.zip")
 PROVENANCE = Path("metrics/data.json")
 
 
 def main() -> None:
-    started = time.time()
-    tracking.check()
-    p = params.load()
-    data = p.data
-    described = (data.source, data.kaggle, data.path, data.synthetic_per_class, p.seed)
-    name = sources.name_of(*described)
+    with tracking.stage("download") as run:
+        p = params.load()
+        data = p.data
+        source = (data.source, data.kaggle, data.path, data.synthetic_per_class, p.seed)
+        name = training_sources.name_of(*source)
 
-    provenance = sources.already_there(ARCHIVE, PROVENANCE, data.source, name)
-    fetched = provenance is None
-    if provenance is None:
-        provenance = sources.make_archive(ARCHIVE, *described)
-        atomic.write_json(PROVENANCE, provenance)
+        provenance = training_sources.reusable_provenance(ARCHIVE, PROVENANCE, data.source, name)
+        kept = provenance is not None
+        if provenance is None:
+            provenance = training_sources.make_archive(ARCHIVE, *source)
+            files.write_json(PROVENANCE, provenance)
 
-    tracking.log_stage(
-        "download",
-        params={
-            "seed": p.seed,
-            "data.source": data.source,
-            "data.kaggle": data.kaggle,
-            "data.path": Path(data.path).name if data.path else None,
-            "data.synthetic_per_class": data.synthetic_per_class,
-        },
-        metrics={key: provenance[key] for key in ("with_mask", "without_mask", "bytes")},
-        tags={"data.name": name, "data.sha256": provenance["sha256"]},
-        artifacts=[PROVENANCE],
-        started=started,
-    )
-    print(
-        f"download: {provenance['with_mask']} pictures with_mask and {provenance['without_mask']} without_mask from"
-        f" {data.source} {name}, {provenance['bytes'] / 1e6:.1f} MB"
-        f"{'' if fetched else ', already there and whole: not fetched again'}; {time.time() - started:.1f} s"
-    )
+        run.log(
+            {key: provenance[key] for key in ("with_mask", "without_mask", "bytes")},
+            tags={"data.name": name, "data.sha256": provenance["sha256"]},
+            artifacts=[PROVENANCE],
+        )
+        run.report(
+            f"{provenance['with_mask']} images with_mask and {provenance['without_mask']} without_mask from"
+            f" {data.source} {name}, {provenance['bytes'] / 1e6:.1f} MB"
+            f"{', already complete: not downloaded again' if kept else ''}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,121 +1,94 @@
-"""Stage `evaluate`: both trained models on train, validation and test pictures.
+"""Stage `evaluate`: metrics and curves of both models on the test images.
 
     python -m pipeline.evaluate
 
-Reads data/split/ and models/; writes predictions.csv (every picture, both probabilities), from which everything else
-is computed: metrics/cnn.json, metrics/mobilenet.json and the curves under plots/.
-Parameters: evaluate.*.
+Reads data/predictions.csv and models/history_*.csv; writes metrics/cnn.json, metrics/mobilenet.json, and, with both
+models in each file, plots/roc.csv, pr.csv, reliability.csv, confusion.csv and training.csv. Parameters: evaluate.*.
 """
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from pipeline import atomic, errors, params, tracking
-from pipeline.data import packing
-from pipeline.models import saving
-from pipeline.models.predicting import MODELS, predict
-from pipeline.scoring import calibration, comparison, curves, intervals, metrics
+from face_mask import errors, files
+from face_mask.schema import MODELS, SPLITS, TITLES
+from pipeline import tracking
+from pipeline.core import params
+from pipeline.dataset import packing
+from pipeline.scoring import calibration, curves, intervals, mcnemar, metrics
 
-SPLITS = ("train", "val", "test")
 PREDICTIONS = Path("data/predictions.csv")
-
-
-def predictions_table(manifest: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
-    """path, label, split, and P(with_mask) by each model, of every picture that is in a split."""
-    used = manifest[manifest["split"].isin(SPLITS)]
-    table = used[["path", "label", "split"]].reset_index(drop=True)
-    for name in MODELS:
-        # Six digits: what is left of a probability after them is rounding, which differs from machine to machine.
-        table[name] = predict(saving.load(name), images, used["row"].to_numpy()).round(6)
-    return table
 
 
 def model_metrics(
     table: pd.DataFrame, name: str, threshold: float, confidence: float, bins: int, resamples: int
 ) -> dict:
-    """metrics/NAME.json from the predictions: train, val, overfit_gap, test, and versus (the other model)."""
-    of = {split: table[table["split"] == split] for split in SPLITS}
-    y_true = {split: packing.to_classes(rows["label"]) for split, rows in of.items()}
-    train, val = (metrics.accuracy(y_true[s], of[s][name].to_numpy(), threshold) for s in ("train", "val"))
-    test = metrics.classification_metrics(
-        y_true["test"], of["test"][name].to_numpy(), threshold=threshold, confidence=confidence, bins=bins
-    )
-    figures = partial(
-        intervals.no_plain_shares, y_true=y_true["test"], y_prob=of["test"][name].to_numpy(), threshold=threshold
-    )
-    test |= intervals.bootstrap(y_true["test"], figures, resamples=resamples, confidence=confidence)
+    """Compute metrics/NAME.json from the predictions: train, val, overfit_gap, test, and versus (the other model)."""
+    parts = {split: table[table["split"] == split] for split in SPLITS}
+    y_true = {split: packing.to_classes(rows["label"]) for split, rows in parts.items()}
+    train, val = (metrics.accuracy(y_true[s], parts[s][name].to_numpy(), threshold) for s in ("train", "val"))
+    y_prob = parts["test"][name].to_numpy()
+    test = metrics.classification_metrics(y_true["test"], y_prob, threshold=threshold, confidence=confidence, bins=bins)
+    resampled = partial(intervals.bootstrap_metrics, y_true=y_true["test"], y_prob=y_prob, threshold=threshold)
+    test |= intervals.bootstrap(y_true["test"], resampled, resamples=resamples, confidence=confidence)
     (other,) = set(MODELS) - {name}
-    right = [metrics.called_right(y_true["test"], of["test"][one].to_numpy(), threshold) for one in (name, other)]
+    correct = [
+        metrics.is_correct(y_true["test"], parts["test"][model].to_numpy(), threshold) for model in (name, other)
+    ]
     return metrics.rounded(
         {
             "train": {"accuracy": train},
             "val": {"accuracy": val},
             "overfit_gap": train - test["accuracy"],
             "test": test,
-            "versus": comparison.mcnemar(*right),
+            "versus": mcnemar.mcnemar(*correct),
         }
     )
 
 
-def curve_tables(
-    y_true: np.ndarray, y_prob: np.ndarray, name: str, threshold: float, bins: int
-) -> dict[str, pd.DataFrame]:
-    """The model's test curves by the names of their files; what `curves.write` takes."""
+def curve_tables(test: pd.DataFrame, threshold: float, bins: int) -> dict[str, pd.DataFrame]:
+    """Compute the tables under plots/ by name, each with the rows of both models."""
+    y_true = packing.to_classes(test["label"])
+    y_prob = {name: test[name].to_numpy() for name in MODELS}
     return {
-        f"roc_{name}": curves.roc(y_true, y_prob),
-        f"pr_{name}": curves.precision_recall(y_true, y_prob),
-        f"confusion_{name}": curves.confusion(y_true, y_prob, threshold),
-        f"reliability_{name}": calibration.reliability(y_true, y_prob, bins),
+        "roc": curves.of_both(lambda name: curves.roc(y_true, y_prob[name])),
+        "pr": curves.of_both(lambda name: curves.precision_recall(y_true, y_prob[name])),
+        "reliability": curves.of_both(lambda name: calibration.reliability(y_true, y_prob[name], bins)),
+        "confusion": curves.of_both(lambda name: curves.confusion(y_true, y_prob[name], threshold)),
+        "training": curves.of_both(packing.read_history),
     }
 
 
 def main() -> None:
-    started = time.time()
-    p = params.load().evaluate
-    tracking.check()
-    table = predictions_table(packing.read_manifest(), packing.open_images())
-    atomic.write_text(PREDICTIONS, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    with tracking.stage("evaluate") as run:
+        p = params.load().evaluate
+        table = packing.read_table(PREDICTIONS, ["path", "label", "split", *MODELS], "predict")
+        results = {
+            name: model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins, p.resamples)
+            for name in MODELS
+        }
+        for name in MODELS:
+            path = Path("metrics") / f"{name}.json"
+            files.write_json(path, results[name])
+            run.log_model(name, results[name], artifacts=[path])
+        plots = curves.write(curve_tables(table[table["split"] == "test"], p.threshold, p.calibration_bins))
 
-    test = table[table["split"] == "test"]
-    y_true = packing.to_classes(test["label"])
-    results, plots = {}, {}
-    for name in MODELS:
-        results[name] = model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins, p.resamples)
-        plots[name] = curves.write(curve_tables(y_true, test[name].to_numpy(), name, p.threshold, p.calibration_bins))
-        atomic.write_json(Path("metrics") / f"{name}.json", results[name])
-
-    for name in MODELS:
-        tracking.log_model_metrics(
-            name,
-            digest=tracking.weights_digest(saving.weights_path(name)),
-            metrics=tracking.flatten(results[name]),
-            artifacts=[Path("metrics") / f"{name}.json", *plots[name]],
+        versus = results["mobilenet"]["versus"]
+        run.log({"mcnemar_p": versus["mcnemar_p"]}, artifacts=plots)
+        for name, result in results.items():
+            test = result["test"]
+            run.report(
+                f"{TITLES[name]} test accuracy {test['accuracy']:.2%} ({test['accuracy_low']:.2%} to"
+                f" {test['accuracy_high']:.2%}) on {test['n']} images, {test['false_positives']} false positives,"
+                f" {test['false_negatives']} false negatives"
+            )
+        run.report(
+            f"{versus['only_this_correct']} images classified correctly by MobileNetV2 alone,"
+            f" {versus['only_other_correct']} by the CNN alone, McNemar p = {versus['mcnemar_p']:.2g}"
         )
-    tracking.log_stage(
-        "evaluate",
-        params=tracking.flatten({"evaluate": p.model_dump()}),
-        metrics={"mcnemar_p": results["cnn"]["versus"]["mcnemar_p"]},
-        artifacts=[PREDICTIONS],
-        started=started,
-    )
-    for name in MODELS:
-        t = results[name]["test"]
-        print(
-            f"evaluate: {name} test accuracy {t['accuracy']:.2%} ({t['accuracy_low']:.2%} to {t['accuracy_high']:.2%})"
-            f" on {t['n']} pictures, {t['false_positives']} bare faces called masked,"
-            f" {t['false_negatives']} masked faces called bare"
-        )
-    versus = results["mobilenet"]["versus"]
-    print(
-        f"evaluate: only mobilenet is right on {versus['only_this_right']}, only cnn on {versus['only_other_right']},"
-        f" McNemar p = {versus['mcnemar_p']:.2g}; {time.time() - started:.1f} s"
-    )
 
 
 if __name__ == "__main__":

@@ -1,29 +1,30 @@
-"""Stage `report`: everything the other stages found, on one page for a person to read.
+"""Stage `report`: the results of all other stages on one page.
 
     python -m pipeline.report
 
-Reads metrics/, plots/, the predictions, the suspected labels, the packed pictures and docs/results/random_split/;
-writes report/report.md, report/figures/ and report/report.html, which holds all of it in one file. Parameters: report.*
-and evaluate.*; it prints them all. The rule that answers "Overfitting observed?" stands in
-pipeline/reporting/verdicts.py, that of "XAI insight" in pipeline/explain/focus.py. Expect 10 s.
+Reads metrics/, plots/, the predictions, the suspected labels, the packed images and docs/results/random_split/; writes
+report/report.md, report/figures/ and report/report.html, a single self-contained file. Parameters: report.* and
+evaluate.*; it lists all parameters. The rule behind "Overfitting observed?" is in pipeline/reporting/verdicts.py, that
+behind "XAI insight" in pipeline/explain/focus.py. Expect 10 s.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipeline import atomic, errors, params, tracking
-from pipeline.data import packing
-from pipeline.reporting import charts, comparison, inputs, label_cost, page, sections
-from pipeline.reporting.comparison import GROUPED
-from pipeline.reporting.inputs import MODELS
+from face_mask import errors, files
+from face_mask.schema import MODELS, TITLES
+from pipeline import tracking
+from pipeline.core import params
+from pipeline.dataset import packing
+from pipeline.reporting import charts, comparison_table, inputs, label_cost, page, sections
+from pipeline.reporting.comparison_table import GROUPED
 from pipeline.scoring import sheets
-from pipeline.scoring.metrics import called_right
+from pipeline.scoring.metrics import is_correct
 
 REPORT = Path("report")
 FIGURES = REPORT / "figures"
@@ -32,30 +33,32 @@ METRICS = Path("metrics")
 SHOWN = 48
 
 
-def test_errors(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """The test pictures that a model gets wrong, the most confident error first."""
+def misclassified(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """The test images that a model misclassifies, by increasing probability of their label."""
     test = predictions[predictions["split"] == "test"]
     y_true = packing.to_classes(test["label"])
-    wrong = {model: ~called_right(y_true, test[model].to_numpy(), threshold) for model in MODELS}
-    given = {model: np.where(y_true == 1, test[model], 1 - test[model]) for model in MODELS}
-    table = test.assign(wrong_cnn=wrong["cnn"], wrong_mobilenet=wrong["mobilenet"], least=np.minimum(*given.values()))
-    return table[wrong["cnn"] | wrong["mobilenet"]].sort_values(["least", "path"], ignore_index=True)
+    error = {model: ~is_correct(y_true, test[model].to_numpy(), threshold) for model in MODELS}
+    of_label = {model: np.where(y_true == 1, test[model], 1 - test[model]) for model in MODELS}
+    table = test.assign(
+        error_cnn=error["cnn"], error_mobilenet=error["mobilenet"], least=np.minimum(*of_label.values())
+    )
+    return table[error["cnn"] | error["mobilenet"]].sort_values(["least", "path"], ignore_index=True)
 
 
 def draw_errors(table: pd.DataFrame) -> None:
-    """report/figures/test_errors.png: the label, and what each model that errs says of it."""
+    """Draw report/figures/test_errors.png: each image's label, and P(with_mask) by the models that misclassify it."""
     images, manifest = packing.open_images(), packing.read_manifest()
     row_of = dict(zip(manifest["path"], manifest["row"], strict=True))
     captions = []
     for one in table.head(SHOWN).to_dict("records"):
-        said = [f"{name} {one[model]:.0%}" for model, name in MODELS.items() if one[f"wrong_{model}"]]
-        captions.append((f"is {one['label']}", f"masked? {', '.join(said)}"))
-    pictures = [images[row_of[path]] for path in table["path"].head(SHOWN)]
-    sheets.write(sheets.draw(pictures, captions, columns=6, side=190), FIGURES / "test_errors.png")
+        p_mask = [f"{title} {one[model]:.2f}" for model, title in TITLES.items() if one[f"error_{model}"]]
+        captions.append((f"label: {one['label']}", f"P(mask): {', '.join(p_mask)}"))
+    shown = [images[row_of[path]] for path in table["path"].head(SHOWN)]
+    sheets.write(sheets.draw(shown, captions, columns=5, side=240), FIGURES / "test_errors.png")
 
 
-def draw_figures(wrong: pd.DataFrame) -> None:
-    """All files of report/figures/, of which nothing older stays."""
+def draw_figures(mistakes: pd.DataFrame) -> None:
+    """Draw all files of report/figures/; older ones are removed."""
     shutil.rmtree(FIGURES, ignore_errors=True)
     drawings = {
         "curves": charts.roc_and_pr(),
@@ -65,60 +68,51 @@ def draw_figures(wrong: pd.DataFrame) -> None:
         "training": charts.training(),
     }
     for name, svg in drawings.items():
-        atomic.write_text(FIGURES / f"{name}.svg", svg)
-    draw_errors(wrong)
+        files.write_text(FIGURES / f"{name}.svg", svg)
+    draw_errors(mistakes)
 
 
-def write_text(p: params.Params, found: dict, predictions: pd.DataFrame, n_errors: int) -> str:
-    """The report in Markdown, from all files of results."""
-    kept = {
-        name: inputs.read_json(METRICS / f"{name}.json")
-        for name in ("data", "split", "pretrained", "audit", "unseen_faces")
-    }
+def compose(p: params.Params, found: dict, predictions: pd.DataFrame, n_errors: int) -> str:
+    """Return the report in Markdown."""
+    names = ("data", "split", "pretrained", "audit", "unseen_faces")
+    stored = {name: inputs.read_json(METRICS / f"{name}.json") for name in names}
     results = {model: inputs.read_json(METRICS / f"{model}.json") for model in MODELS}
     sizes = {model: inputs.read_json(METRICS / f"unseen_{model}.json").get("by_size", {}) for model in MODELS}
     issues = inputs.read_csv("data/audit/label_issues.csv", ["path"])
     costs = label_cost.cost(predictions, issues["path"], MODELS, p.evaluate.threshold, p.evaluate.confidence)
     panels = sorted(path.name for path in Path("plots/xai").glob("*.png"))
     parts = (
-        sections.opening(kept["data"], found, results["mobilenet"]["versus"]),
-        sections.compared(found, kept["split"], p.evaluate.confidence, p.report.overfit_loss_rise),
+        sections.opening(stored["data"], found, results["mobilenet"]["versus"]),
+        sections.compared(found, stored["split"], p.evaluate.confidence, p.report.overfit_gap),
         sections.tested(n_errors),
-        sections.unseen(found, sizes, kept["unseen_faces"]),
+        sections.unseen(found, sizes, stored["unseen_faces"]),
         sections.explained(found, panels),
-        sections.audited(kept["audit"], costs),
+        sections.audited(stored["audit"], costs),
         sections.appendix(
-            {"Pictures": kept["data"], "Split": kept["split"], "Pretrained weights": kept["pretrained"]},
-            p.model_dump(),
+            {"Images": stored["data"], "Split": stored["split"], "Pretrained weights": stored["pretrained"]},
+            inputs.read_params(),
         ),
     )
     return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
-    started = time.time()
-    p = params.load()
-    tracking.check()
-    inputs.demand(list(inputs.WRITTEN_BY))
-    found = comparison.collect(p)
-    predictions = inputs.read_csv("data/predictions.csv", ["path", "label", "split", *MODELS])
-    wrong = test_errors(predictions, p.evaluate.threshold)
+    with tracking.stage("report") as run:
+        p = params.load()
+        inputs.require(list(inputs.WRITTEN_BY))
+        found = comparison_table.collect(p)
+        predictions = inputs.read_csv("data/predictions.csv", ["path", "label", "split", *MODELS])
+        mistakes = misclassified(predictions, p.evaluate.threshold)
 
-    draw_figures(wrong)
-    text = write_text(p, found, predictions, len(wrong))
-    atomic.write_text(MARKDOWN, text)
-    atomic.write_text(HTML, page.render(text, REPORT))
-    tracking.log_stage(
-        "report",
-        params=tracking.flatten({"report": p.report.model_dump()}),
-        artifacts=[MARKDOWN, HTML],
-        started=started,
-    )
-    accuracies = ", ".join(f"{name} {found[model, GROUPED]['test.accuracy']:.2%}" for model, name in MODELS.items())
-    print(
-        f"report: {HTML} ({HTML.stat().st_size / 1e6:.1f} MB) and {MARKDOWN}; test accuracy {accuracies};"
-        f" {time.time() - started:.1f} s"
-    )
+        draw_figures(mistakes)
+        text = compose(p, found, predictions, len(mistakes))
+        files.write_text(MARKDOWN, text)
+        files.write_text(HTML, page.render(text, REPORT))
+        run.log(artifacts=[MARKDOWN, HTML])
+        accuracies = ", ".join(
+            f"{title} {found[model, GROUPED]['test.accuracy']:.2%}" for model, title in TITLES.items()
+        )
+        run.report(f"{HTML} ({HTML.stat().st_size / 1e6:.1f} MB) and {MARKDOWN}; test accuracy {accuracies}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Why a model decides as it does: attributions, and figures that say how far to believe them."""
+"""Explainability: attributions, and metrics of how far they can be trusted."""

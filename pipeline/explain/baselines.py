@@ -1,9 +1,9 @@
-"""What a picture is compared with when its pixels are given credit: baselines in raw pixel space 0…255.
+"""Baselines of Integrated Gradients, in raw pixel space 0…255.
 
-A pixel that equals the baseline gets no attribution, whatever the model makes of it. Against black a black face mask
-counts nothing, against white a white one, against the mean colour or a blurred copy whatever is plain and large. Half
-the attribution against black and half against white is blind to no colour: a channel's distances to the two add up to
-255 whatever its value. So that is the default.
+A pixel that equals the baseline gets no attribution, however much it matters to the model. A black baseline is blind to
+black face masks, a white one to white masks, and the mean colour or a blurred copy to large plain areas. The mean of
+the attributions against black and against white is blind to no colour, because a channel's distances to the two always
+add up to 255. It is the default.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 NAMES = ("black_white", "black", "white", "blurred", "mean")
-BLUR = 1 / 8  # standard deviation of the blur as a share of the side: 16 pixels of 128
+BLUR = 1 / 8  # standard deviation of the blur as a fraction of the side: 16 pixels of 128
 
 
 def baselines(name: str, image: np.ndarray) -> np.ndarray:
-    """The pictures to start from, (k, s, s, 3) float32, for one picture (s, s, 3); k is 2 for black_white, else 1.
+    """Return the baselines, (k, s, s, 3) float32, of an image (s, s, 3); k is 2 for black_white, otherwise 1.
 
-    `mean` is the picture's own mean colour. ValueError for a name that is none.
+    `mean` is the image's own mean colour. Raises ValueError if the name is unknown.
     """
     plain = np.asarray(image, np.float32)
     if name == "black_white":
@@ -31,10 +31,10 @@ def baselines(name: str, image: np.ndarray) -> np.ndarray:
         return np.broadcast_to(plain.mean(axis=(0, 1)), plain.shape)[None].copy()
     if name == "blurred":
         return blurred(plain)[None]
-    raise ValueError(f"no baseline {name!r}: one of {', '.join(NAMES)}")
+    raise ValueError(f"unknown baseline {name!r}: choose from {', '.join(NAMES)}")
 
 
-def blurred(image: np.ndarray, share: float = BLUR) -> np.ndarray:
-    """A picture (s, s, 3) as float32, blurred by a Gaussian of `share` of its side."""
-    sigma = share * len(image)
+def blurred(image: np.ndarray, fraction: float = BLUR) -> np.ndarray:
+    """Blur an image (s, s, 3) by a Gaussian with a standard deviation of `fraction` of its side; returns float32."""
+    sigma = fraction * len(image)
     return gaussian_filter(np.asarray(image, np.float32), (sigma, sigma, 0), mode="nearest")

@@ -1,9 +1,9 @@
-"""Does the model need what the attribution names? Insertion and deletion (Petsiuk, Das and Saenko 2018, RISE).
+"""Faithfulness of attributions: insertion and deletion (Petsiuk, Das and Saenko 2018, RISE).
 
-A picture is cut into 16×16 cells, put in order by their attribution towards the called class. Insertion starts from the
-blurred picture and brings the cells back, the most important first; deletion starts from the picture and turns them
-grey. Either is the area under the curve of the called class's probability against the share of the cells. A map that
-names what the model goes by inserts fast (high) and deletes fast (low); the same cells in random order are the measure.
+An image is divided into 16×16 cells, ordered by their attribution towards the predicted class. Insertion starts from
+the blurred image and restores the cells, the most important first; deletion starts from the image and turns them grey.
+Both are the area under the predicted class's probability as a function of the fraction of cells. A faithful attribution
+has a high insertion and a low deletion AUC; the same cells in random order are the reference.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ import tensorflow as tf
 from pipeline.explain.baselines import blurred
 
 GRID = 16  # cells a side
-GREY = 127.5  # nothing, to models that scale pixels to -1…1: Petsiuk et al. delete to the mean too
+GREY = 127.5  # zero to models that scale pixels to -1…1; Petsiuk et al. also delete to the mean
 
 
 def ranks(importance: np.ndarray, size: int) -> np.ndarray:
-    """(size, size) int: of every pixel the place of its cell in the order, 0 for the most important.
+    """(size, size) int: the rank of every pixel's cell, 0 for the most important.
 
-    `importance` (GRID, GRID); cells of equal importance keep their order from left to right, top to bottom.
+    `importance` (GRID, GRID); ties are ordered from left to right, top to bottom.
     """
     order = np.argsort(-importance.ravel(), kind="stable")
-    place = np.empty(GRID * GRID, int)
-    place[order] = np.arange(GRID * GRID)
+    rank = np.empty(GRID * GRID, int)
+    rank[order] = np.arange(GRID * GRID)
     cell = np.arange(size) * GRID // size
-    return place.reshape(GRID, GRID)[np.ix_(cell, cell)]
+    return rank.reshape(GRID, GRID)[np.ix_(cell, cell)]
 
 
 def cells(towards: np.ndarray) -> np.ndarray:
-    """(GRID, GRID): mean over each cell of a map (s, s); `s` is at least GRID."""
+    """(GRID, GRID): mean of a map (s, s) over each cell; `s` is at least GRID."""
     starts = -(-np.arange(GRID) * len(towards) // GRID)
     sums = np.add.reduceat(np.add.reduceat(towards.astype(np.float64), starts, axis=0), starts, axis=1)
     sides = np.diff(starts, append=len(towards))
     return sums / np.outer(sides, sides)
 
 
-def on_the_way(start: np.ndarray, end: np.ndarray, order: np.ndarray, steps: int) -> np.ndarray:
-    """(steps + 1, s, s, 3) float32: `start` with ever more cells of `end`, in the order of `ranks`."""
-    shares = np.arange(steps + 1) * GRID * GRID / steps
-    taken = order[None, :, :, None] < shares[:, None, None, None]
+def transition(start: np.ndarray, end: np.ndarray, order: np.ndarray, steps: int) -> np.ndarray:
+    """(steps + 1, s, s, 3) float32: `start` turning into `end` cell by cell, in the `order` returned by `ranks`."""
+    replaced = np.arange(steps + 1) * GRID * GRID / steps  # number of cells
+    taken = order[None, :, :, None] < replaced[:, None, None, None]
     return np.where(taken, end, start).astype(np.float32)
 
 
@@ -56,29 +56,29 @@ def areas(
     steps: int,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """insertion_auc, deletion_auc, and both with _random: the areas for one picture, each in 0…1.
+    """Compute insertion_auc and deletion_auc of one image, and both with the suffix _random; each is in 0…1.
 
-    `probability` gives P(called class), (b,), of (b, s, s, 3) raw pixels; it is called once, with 4 (steps + 1)
-    pictures. `image` (s, s, 3), `towards` (s, s): its attribution towards the called class.
+    `probability` maps (b, s, s, 3) raw pixels to P(predicted class), (b,); it is called once, with 4 (steps + 1)
+    images. `image` (s, s, 3); `towards` (s, s) is its attribution towards the predicted class.
     """
     size = len(image)
     by_attribution = ranks(cells(towards), size)
-    by_chance = ranks(rng.random((GRID, GRID)), size)
+    random_order = ranks(rng.random((GRID, GRID)), size)
     soft, grey = blurred(image), np.full(image.shape, GREY, np.float32)
     curves = {
-        "insertion_auc": on_the_way(soft, image, by_attribution, steps),
-        "deletion_auc": on_the_way(image, grey, by_attribution, steps),
-        "insertion_auc_random": on_the_way(soft, image, by_chance, steps),
-        "deletion_auc_random": on_the_way(image, grey, by_chance, steps),
+        "insertion_auc": transition(soft, image, by_attribution, steps),
+        "deletion_auc": transition(image, grey, by_attribution, steps),
+        "insertion_auc_random": transition(soft, image, random_order, steps),
+        "deletion_auc_random": transition(image, grey, random_order, steps),
     }
-    found = probability(np.concatenate(list(curves.values()))).reshape(len(curves), steps + 1)
-    return dict(zip(curves, np.trapezoid(found, dx=1 / steps, axis=1).tolist(), strict=True))
+    probabilities = probability(np.concatenate(list(curves.values()))).reshape(len(curves), steps + 1)
+    return dict(zip(curves, np.trapezoid(probabilities, dx=1 / steps, axis=1).tolist(), strict=True))
 
 
-def table_of(
-    model: keras.Model, images: np.ndarray, towards: np.ndarray, called: np.ndarray, *, steps: int, seed: int
+def areas_table(
+    model: keras.Model, images: np.ndarray, towards: np.ndarray, predicted: np.ndarray, *, steps: int, seed: int
 ) -> pd.DataFrame:
-    """`areas` of a classifier, a row a picture. `called` (n,) bool: with_mask; a seed gives the same random orders."""
+    """Compute `areas` for a classifier, one row per image. `predicted` (n,) bool: whether with_mask is predicted."""
     forward = tf.function(lambda pixels: model(pixels, training=False), reduce_retracing=True)
     rng = np.random.default_rng(seed)
 
@@ -87,6 +87,6 @@ def table_of(
 
     rows = [
         areas(probability_of(int(label)), image, one, steps=steps, rng=rng)
-        for image, one, label in zip(images, towards, called, strict=True)
+        for image, one, label in zip(images, towards, predicted, strict=True)
     ]
     return pd.DataFrame(rows)

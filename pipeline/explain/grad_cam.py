@@ -1,8 +1,8 @@
-"""Grad-CAM (Selvaraju et al. 2017) on the last convolution: a coarse second opinion, by another road.
+"""Grad-CAM (Selvaraju et al. 2017) on the last convolution: an independent, coarse second opinion.
 
-The channels of the last convolution's output are weighted by the mean gradient of the score with regard to them and
-added up; what is positive speaks for the class. The map is as coarse as that layer (61×61 in the CNN and 4×4 in
-MobileNetV2 at 128 pixels), and nothing makes it add up to anything.
+The channels of the last convolution's output are weighted by the mean gradient of the score with respect to them and
+summed; positive values are evidence for the class. The map is as coarse as that layer (61×61 in the CNN and 4×4 in
+MobileNetV2 at 128 pixels), and unlike Integrated Gradients it has no completeness property.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ BATCH = 32
 
 
 def grad_cam(model: keras.Model, images: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    """(n, s, s) float32 maps in 0…1, each divided by its largest value (left at 0 where nothing is positive).
+    """Compute (n, s, s) float32 maps in 0…1, each divided by its maximum (all 0 if nothing is positive).
 
-    `images` (n, s, s, 3) raw pixels 0…255; `towards` (n,) is 1 where with_mask is to be explained, -1 for without_mask.
+    `images` (n, s, s, 3) raw pixels 0…255; `towards` (n,) is 1 to explain with_mask and -1 for without_mask.
     """
     before, after = halves(logits_model(model))
 
@@ -45,16 +45,16 @@ def grad_cam(model: keras.Model, images: np.ndarray, towards: np.ndarray) -> np.
 
 
 def halves(model: keras.Model) -> tuple[Callable, Callable]:
-    """The model up to its last convolution, activation included, and from there on.
+    """Split the model after its last convolution, including the activation, into two functions.
 
-    The model's own layers must form a chain; where the last convolution stands in a nested model (a backbone), that
-    whole model belongs to the first half. ValueError where there is no convolution.
+    The model's own layers must form a chain; if the last convolution is in a nested model (a backbone), that whole
+    model belongs to the first half. Raises ValueError if there is no convolution.
     """
     chain = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    places = [i for i, layer in enumerate(chain) if has_convolution(layer)]
-    if not places:
+    positions = [i for i, layer in enumerate(chain) if has_convolution(layer)]
+    if not positions:
         raise ValueError(f"{model.name} has no convolution")
-    last = places[-1] + 1
+    last = positions[-1] + 1
     return applied(chain[:last]), applied(chain[last:])
 
 
@@ -65,7 +65,7 @@ def has_convolution(layer: keras.layers.Layer) -> bool:
 
 
 def applied(layers: list[keras.layers.Layer]) -> Callable:
-    """The layers one after the other, as one function."""
+    """Compose the layers into one function."""
 
     def function(values):
         for layer in layers:

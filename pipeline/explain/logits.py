@@ -1,7 +1,7 @@
-"""The margin between the two logits of a trained classifier: what is explained, instead of a probability.
+"""The margin between the two logits of a trained classifier, which is explained instead of a probability.
 
-The softmax is flat where a model is sure: its gradients vanish there, and what is left of them says little. The margin
-has no such ends, and it is the log-odds of the probabilities: margin = log(P(with_mask) / P(without_mask)).
+The softmax saturates where a model is confident, so its gradients vanish there. The margin does not saturate, and it is
+the log-odds of the probabilities: margin = log(P(with_mask) / P(without_mask)).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ OUTPUT = "probabilities"  # the name of the output layer in both models
 
 
 def logits_model(model: keras.Model) -> keras.Model:
-    """A copy of `model` whose layer "probabilities" is linear: (n, s, s, 3) raw pixels to (n, 2) logits.
+    """Copy `model` with a linear layer "probabilities": (n, s, s, 3) raw pixels to (n, 2) logits.
 
-    The layer may stand inside a nested model. ValueError where there is not exactly one such layer with a softmax.
+    The layer may be inside a nested model. Raises ValueError unless there is exactly one such layer with a softmax.
     """
     architecture = json.loads(model.to_json())
     architecture.pop("compile_config", None)
@@ -36,11 +36,11 @@ def is_output(layer: dict) -> bool:
 
 
 def nested(part) -> list[dict]:
-    """All mappings in a nest of mappings and lists, the outermost first."""
+    """Return all mappings in nested mappings and lists, the outermost first."""
     below = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
     return ([part] if isinstance(part, dict) else []) + [one for inner in below for one in nested(inner)]
 
 
 def margin(logits: tf.Tensor) -> tf.Tensor:
-    """(n, 2) logits of (without_mask, with_mask) to (n,): how much more speaks for with_mask."""
+    """Convert (n, 2) logits of (without_mask, with_mask) to their difference (n,), positive for with_mask."""
     return logits[:, 1] - logits[:, 0]

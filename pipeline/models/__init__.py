@@ -1,1 +1,1 @@
-"""The two classifiers: architecture, weights, training, saving."""
+"""The two classifiers: architecture, pretrained weights, saving, prediction, conversion."""

@@ -1,4 +1,4 @@
-"""The small CNN that is trained from scratch. Its architecture is given; see train_cnn for how it is trained."""
+"""The small CNN that is trained from scratch; its architecture is prescribed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from keras import layers
 
 
 def build(image_size: int, dropout: float) -> keras.Model:
-    """Two convolutions, two hidden dense layers, softmax over (without_mask, with_mask): 7,400,706 parameters at 128.
+    """Build two convolutions, two hidden dense layers and a softmax over (without_mask, with_mask).
 
-    Takes (n, image_size, image_size, 3) raw pixels 0…255, any numeric dtype; returns (n, 2) float32 probabilities.
+    Maps (n, image_size, image_size, 3) raw pixels 0…255, of any numeric dtype, to (n, 2) float32 probabilities. It has
+    7,400,706 parameters at an image size of 128.
     """
     return keras.Sequential(
         [
             keras.Input((image_size, image_size, 3), name="pixels"),
-            # -1…1: inputs around zero, as LeCun et al. (1998, 4.3) advise; no run compares it with 0…1.
+            # -1…1: zero-centred inputs, as LeCun et al. (1998, 4.3) advise; not compared with 0…1.
             layers.Rescaling(1 / 127.5, offset=-1.0),
             layers.Conv2D(32, 3, activation="relu"),
             layers.MaxPooling2D(),

@@ -1,15 +1,13 @@
-"""What a model says of packed pictures."""
+"""Prediction of packed images by a Keras model."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 
-MODELS = ("cnn", "mobilenet")
-
 
 def predict(model: keras.Model, images: np.ndarray, rows: np.ndarray, batch_size: int = 128) -> np.ndarray:
-    """P(with_mask), (n,) float64, of the given rows of the packed array."""
+    """Return P(with_mask), (n,) float64, of the given rows (n,) of the packed array."""
     import tensorflow as tf
 
     forward = tf.function(lambda pixels: model(pixels, training=False)[:, 1], reduce_retracing=True)

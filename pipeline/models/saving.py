@@ -1,6 +1,6 @@
 """Models on disk: the architecture as JSON, the weights as HDF5.
 
-A `.keras` file holds a date and zip times and is never the same twice; these two are, for the same model.
+A `.keras` file contains timestamps, so its bytes differ each time; these two files are reproducible.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import keras
 
-from pipeline import atomic
-from pipeline.errors import UserError
+from face_mask import files
+from face_mask.errors import UserError
 
 MODELS = Path("models")
 
@@ -24,22 +24,28 @@ def weights_path(name: str) -> Path:
     return MODELS / f"{name}.weights.h5"
 
 
-def save(model: keras.Model, name: str) -> None:
-    """Write models/NAME.json and models/NAME.weights.h5, each whole or not at all, weights last.
+def history_path(name: str) -> Path:
+    return MODELS / f"history_{name}.csv"
 
-    How the model was trained is not part of it: no optimizer, no loss.
-    """
+
+def paths(name: str) -> list[Path]:
+    """All files of a trained model: history, architecture, weights."""
+    return [history_path(name), architecture_path(name), weights_path(name)]
+
+
+def save(model: keras.Model, name: str) -> None:
+    """Write models/NAME.json and models/NAME.weights.h5, each atomically, weights last; without optimizer and loss."""
     architecture = json.loads(model.to_json())
     architecture.pop("compile_config", None)
     plain = keras.models.model_from_json(json.dumps(architecture))
     plain.set_weights(model.get_weights())
-    atomic.write_text(architecture_path(name), json.dumps(architecture, indent=1) + "\n")
-    with atomic.replacing(weights_path(name)) as aside:
+    files.write_text(architecture_path(name), json.dumps(architecture, indent=1) + "\n")
+    with files.replacing(weights_path(name)) as aside:
         plain.save_weights(aside)
 
 
 def load(name: str) -> keras.Model:
-    """The model saved as NAME. UserError when it is missing or damaged."""
+    """Load the model saved as NAME. Raises UserError if it is missing or damaged."""
     try:
         model = keras.models.model_from_json(architecture_path(name).read_text(encoding="utf-8"))
         model.load_weights(weights_path(name))

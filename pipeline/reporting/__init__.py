@@ -1,1 +1,1 @@
-"""One report a person reads: tables, verdicts, figures, and the page they stand on."""
+"""The report: tables, verdicts, figures, and the HTML page that contains them."""

@@ -1,6 +1,6 @@
-"""The report's curves as SVG, drawn from the tables under plots/.
+"""The report's figures as SVG, drawn from the tables under plots/.
 
-Text stays text and ink is one colour, so that the page can show the same drawing on light and on dark ground.
+Text is kept as text and the ink is a single colour, so the page can show the same figure on light and dark backgrounds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -17,20 +18,20 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from pipeline.data.packing import LABELS
-from pipeline.reporting.inputs import MODELS, histories, read_csv
+from face_mask.schema import LABELS, MODELS, TITLES
+from pipeline.reporting.inputs import histories, read_csv
 
 INK = "#1f2328"
-COLOURS = {"cnn": "#d1600a", "mobilenet": "#2f7fd6"}  # told apart by the colour-blind, and readable on white and black
+COLOURS = {"cnn": "#d1600a", "mobilenet": "#2f7fd6"}  # safe for colour-blind readers, legible on white and black
 STYLES = {"cnn": "-", "mobilenet": "--"}
 PLOTS = Path("plots")
 
 
 def draw(name: str, panels: int, paint: Callable[..., None]) -> str:
-    """An SVG of `panels` axes side by side, painted by `paint(*axes)`. The same input gives the same bytes."""
-    style = {
+    """Draw `panels` axes side by side with `paint(*axes)` and return the SVG. The same input gives the same bytes."""
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
-        "svg.hashsalt": name,  # ids that follow from the name are the same twice, and others in the page's next figure
+        "svg.hashsalt": name,  # ids derived from the name: reproducible, and different for each figure of the page
         "font.family": "sans-serif",
         "font.size": 10,
         "axes.spines.top": False,
@@ -44,13 +45,19 @@ def draw(name: str, panels: int, paint: Callable[..., None]) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         plt.close(figure)
     svg = buffer.getvalue()
-    # A figure's ids must be its own once several stand in one page: matplotlib names its groups axes_1, line2d_3, ….
+    # Ids must be unique in the page, but matplotlib names its groups axes_1, line2d_3, … in every figure.
     svg = re.sub(r'\b(id="|url\(#|xlink:href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])
     return re.sub(r"[ \t]+$", "", re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL), flags=re.MULTILINE)
 
 
+def curve(name: str, model: str, columns: list[str]) -> pd.DataFrame:
+    """Read one model's rows of plots/NAME.csv."""
+    table = read_csv(PLOTS / f"{name}.csv", ["model", *columns])
+    return table[table["model"] == TITLES[model]]
+
+
 def line(axes: Axes, table: pd.DataFrame, x: str, y: str, model: str, **options) -> None:
-    axes.plot(table[x], table[y], color=COLOURS[model], linestyle=STYLES[model], label=MODELS[model], **options)
+    axes.plot(table[x], table[y], color=COLOURS[model], linestyle=STYLES[model], label=TITLES[model], **options)
 
 
 def finish(axes: Axes, title: str, x: str, y: str) -> None:
@@ -60,59 +67,58 @@ def finish(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def roc_and_pr(prefix: str = "") -> str:
-    """ROC and precision-recall of both models; `prefix` is "" for the test pictures, "unseen_" for the foreign ones."""
+    """ROC and precision-recall curves of both models; `prefix` is "" for the test images, "unseen_" for unseen ones."""
 
     def paint(left: Axes, right: Axes) -> None:
         for model in MODELS:
-            line(left, read_csv(PLOTS / f"{prefix}roc_{model}.csv", ["fpr", "tpr"]), "fpr", "tpr", model)
-            curve = read_csv(PLOTS / f"{prefix}pr_{model}.csv", ["recall", "precision"])
-            line(right, curve, "recall", "precision", model)
+            line(left, curve(f"{prefix}roc", model, ["fpr", "tpr"]), "fpr", "tpr", model)
+            line(right, curve(f"{prefix}pr", model, ["recall", "precision"]), "recall", "precision", model)
         corner = left.inset_axes((0.3, 0.3, 0.65, 0.5), xlim=(0, 0.1), ylim=(0.9, 1.002))
         for drawn in left.get_lines():
             corner.plot(*drawn.get_data(), color=drawn.get_color(), linestyle=drawn.get_linestyle())
-        corner.set_title("upper left corner", size=8)
+        corner.set_title("upper left corner, enlarged", size=8)
         corner.tick_params(labelsize=7)
         left.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-        finish(left, "ROC", "false positive rate", "true positive rate")
-        finish(right, "Precision and recall", "recall", "precision")
+        finish(left, "ROC curve", "false positive rate", "true positive rate")
+        finish(right, "Precision-recall curve", "recall", "precision")
 
     return draw(f"{prefix}curves".replace("_", "-"), 2, paint)
 
 
 def reliability() -> str:
-    """Stated confidence against the share that is right, and how many pictures each point stands for."""
+    """Accuracy against predicted confidence, and the number of images in each bin."""
 
     def paint(left: Axes, right: Axes) -> None:
         left.plot([0.5, 1], [0.5, 1], color=INK, linewidth=0.8, linestyle=":")
         for model in MODELS:
-            table = read_csv(PLOTS / f"reliability_{model}.csv", ["confidence", "accuracy", "n"])
+            table = curve("reliability", model, ["confidence", "accuracy", "n"])
             line(left, table, "confidence", "accuracy", model, marker=".")
             line(right, table, "confidence", "n", model, marker=".")
         left.set_ylim(-0.05, 1.05)
         right.set_yscale("log")
-        finish(left, "Reliability", "stated confidence", "share right")
-        finish(right, "Pictures in each bin", "stated confidence", "pictures")
+        finish(left, "Reliability diagram", "predicted confidence", "accuracy")
+        finish(right, "Images per bin", "predicted confidence", "images")
 
     return draw("reliability", 2, paint)
 
 
 def confusion() -> str:
-    """Each model's calls against the labels, as numbers of test pictures."""
+    """Confusion matrix of each model, in numbers of test images."""
 
     def paint(*panels: Axes) -> None:
         for axes, model in zip(panels, MODELS, strict=True):
-            table = read_csv(PLOTS / f"confusion_{model}.csv", ["actual", "predicted"])
+            table = curve("confusion", model, ["actual", "predicted"])
             order = list(LABELS[::-1])
             counts = pd.crosstab(table["actual"], table["predicted"]).reindex(index=order, columns=order, fill_value=0)
-            shares = counts.to_numpy() / max(1, counts.to_numpy().max())
+            strength = counts.to_numpy() / max(1, counts.to_numpy().max())
             colour = matplotlib.colors.LinearSegmentedColormap.from_list(model, [COLOURS[model] + "00", COLOURS[model]])
-            axes.imshow(shares * 0.7, cmap=colour, vmin=0, vmax=1)
+            axes.imshow(strength * 0.7, cmap=colour, vmin=0, vmax=1)
             for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
                 axes.text(j, i, f"{counts.iloc[i, j]:,}", ha="center", va="center", size=16)
             names = [name.replace("_", " ") for name in order]
             axes.set_xticks([0, 1], names)
             axes.set_yticks([0, 1], names, rotation=90, va="center")
-            axes.set(title=MODELS[model], xlabel="called", ylabel="is")
+            axes.set(title=TITLES[model], xlabel="predicted", ylabel="actual")
             axes.tick_params(length=0)
             axes.spines[:].set_visible(False)
 
@@ -120,7 +126,7 @@ def confusion() -> str:
 
 
 def training() -> str:
-    """Training and validation loss, and validation accuracy, over the epochs of both trainings."""
+    """Training loss, validation loss and validation accuracy of both models by epoch."""
 
     def paint(left: Axes, right: Axes) -> None:
         for model, table in histories().items():
@@ -128,7 +134,7 @@ def training() -> str:
             left.plot(table["epoch"], table["loss"], color=COLOURS[model], linewidth=0.8, alpha=0.6, linestyle=":")
             line(right, table, "epoch", "val_accuracy", model)
         left.set_yscale("log")
-        finish(left, "Loss (dotted: on augmented training pictures)", "epoch", "validation loss")
-        finish(right, "Validation accuracy", "epoch", "share right")
+        finish(left, "Validation loss (dotted: training loss)", "epoch", "loss")
+        finish(right, "Validation accuracy", "epoch", "accuracy")
 
     return draw("training", 2, paint)

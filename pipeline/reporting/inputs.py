@@ -1,67 +1,67 @@
-"""What the report is made from. A file that is not there names the stage to run."""
+"""The input files of the report, and clear errors for those that are missing or damaged."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
-from pipeline.errors import UserError
+from face_mask.errors import UserError
+from face_mask.schema import MODELS, TITLES
 
-MODELS = {"cnn": "CNN", "mobilenet": "MobileNetV2"}
 RANDOM_SPLIT = Path("docs/results/random_split")
 
-# Which stage writes what; tests/test_report.py compares with dvc.yaml. A folder is needed, its content may vary.
+# The stage that writes each file; tests/test_report.py compares it with dvc.yaml. A folder may have any content.
 WRITTEN_BY = {
     "metrics/data.json": "download",
     "metrics/split.json": "split",
     "metrics/pretrained.json": "pretrained",
-    "data/split/images.npy": "split",
+    "data/split/images.npy": "decode",
     "data/split/manifest.csv": "split",
-    "data/predictions.csv": "evaluate",
+    "data/predictions.csv": "predict",
     "data/audit/label_issues.csv": "audit",
     "metrics/audit.json": "audit",
     "plots/audit.png": "audit",
     "metrics/unseen_faces.json": "unseen_faces",
-    "data/unseen/predictions.csv": "unseen_eval",
     "plots/unseen_errors.png": "unseen_eval",
     "plots/xai": "xai",
-    **{f"plots/history_{model}.csv": f"train_{model}" for model in MODELS},
-    **{
-        f"plots/{kind}_{model}.csv": "evaluate"
-        for kind in ("roc", "pr", "reliability", "confusion")
-        for model in MODELS
-    },
-    **{f"plots/unseen_{kind}_{model}.csv": "unseen_eval" for kind in ("roc", "pr") for model in MODELS},
+    **{f"plots/{name}.csv": "evaluate" for name in ("roc", "pr", "reliability", "confusion", "training")},
+    **{f"plots/{name}.csv": "unseen_eval" for name in ("unseen_roc", "unseen_pr")},
     **{f"metrics/{model}.json": "evaluate" for model in MODELS},
     **{f"metrics/unseen_{model}.json": "unseen_eval" for model in MODELS},
-    **{f"metrics/xai_{model}.json": "xai" for model in MODELS},
-    **{f"metrics/end_to_end_{model}.json": "end_to_end" for model in MODELS},
-    **{f"metrics/replay_{model}.json": "replay" for model in MODELS},
+    **{f"metrics/{kind}_{model}.json": kind for kind in ("xai", "end_to_end") for model in MODELS},
+    **{f"metrics/live_{model}.json": "live_eval" for model in MODELS},
 }
 
 
-def demand(paths: list[str]) -> None:
-    """UserError for the first of the paths that is not there, with the stage that writes it."""
+def require(paths: list[str]) -> None:
+    """Raise UserError for the first missing path, naming the stage that writes it."""
     for path in paths:
         if not Path(path).exists():
             raise UserError(f"{path} is missing: run `dvc repro {WRITTEN_BY[path]}`")
 
 
+def read_params() -> dict[str, Any]:
+    """Read params.yaml as it is written: the checks of pipeline/core/params.py must not shape an output."""
+    return yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+
+
 def read_json(path: str | Path) -> dict:
-    """The figures in a file; UserError when it is damaged."""
+    """Read a metrics file. Raises UserError if it is damaged."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise damaged(path, error) from None
     if not isinstance(value, dict):
-        raise damaged(path, "it holds no keys")
+        raise damaged(path, "not a JSON object")
     return value
 
 
 def read_csv(path: str | Path, columns: list[str]) -> pd.DataFrame:
-    """The table in a file; UserError when it lacks one of the columns or is no table."""
+    """Read a table. Raises UserError if the file is not a CSV file or lacks one of the columns."""
     try:
         table = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -73,12 +73,13 @@ def read_csv(path: str | Path, columns: list[str]) -> pd.DataFrame:
 
 
 def histories() -> dict[str, pd.DataFrame]:
-    """Each model's epochs, from plots/history_MODEL.csv."""
-    columns = ["epoch", "loss", "val_loss", "val_accuracy"]
-    return {model: read_csv(f"plots/history_{model}.csv", columns) for model in MODELS}
+    """Training history by model, one row per epoch, from plots/training.csv."""
+    table = read_csv("plots/training.csv", ["model", "epoch", "loss", "val_loss", "val_accuracy"])
+    return {model: table[table["model"] == title].reset_index(drop=True) for model, title in TITLES.items()}
 
 
 def damaged(path: str | Path, why: object) -> UserError:
+    """Return the error for a damaged file: what is wrong with it and how to restore it."""
     stage = WRITTEN_BY.get(str(path))
     remedy = f"run `dvc repro --force --single-item {stage}`" if stage else f"restore it with `git checkout {path}`"
     return UserError(f"{path} is damaged ({why}): {remedy}")

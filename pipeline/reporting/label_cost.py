@@ -1,4 +1,4 @@
-"""How much test accuracy do suspected labels cost? The same model on the test set with and without them."""
+"""The effect of suspected label errors on test accuracy: each model on the test set with and without those images."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Collection, Iterable
 
 import pandas as pd
 
-from pipeline.data import packing
-from pipeline.scoring.metrics import called_right, wilson
+from pipeline.dataset import packing
+from pipeline.scoring.metrics import is_correct, wilson
 
 
 def cost(
     predictions: pd.DataFrame, suspected: Collection[str], models: Iterable[str], threshold: float, confidence: float
 ) -> dict[str, dict[str, float | int]]:
-    """For each model: n, accuracy and its interval on all test pictures, and the same (`clean_…`) without suspects.
+    """Compute for each model n and accuracy with its interval on all test images, and `clean_…`, without the suspects.
 
-    `predictions` as in data/predictions.csv; `suspected` are paths. Also suspected_wrong: how many of the suspects the
-    model gets "wrong". Leaving suspects out flatters a model when it is the model, not the label, that errs: the true
-    figure lies between the two.
+    `predictions` as in data/predictions.csv; `suspected` are paths. `suspected_incorrect` counts the suspects that the
+    model predicts to be of the other class than labelled. Omitting suspects favours a model whenever the label is
+    correct after all, so the true accuracy lies between the two values.
     """
     test = predictions[predictions["split"] == "test"]
     y_true, clean = packing.to_classes(test["label"]), ~test["path"].isin(set(suspected)).to_numpy()
     found: dict[str, dict[str, float | int]] = {}
     for model in models:
-        right = called_right(y_true, test[model].to_numpy(), threshold)
-        found[model] = {"suspected": int((~clean).sum()), "suspected_wrong": int((~right & ~clean).sum())}
-        for prefix, kept in (("", right), ("clean_", right[clean])):
+        correct = is_correct(y_true, test[model].to_numpy(), threshold)
+        found[model] = {"suspected": int((~clean).sum()), "suspected_incorrect": int((~correct & ~clean).sum())}
+        for prefix, kept in (("", correct), ("clean_", correct[clean])):
             low, high = wilson(int(kept.sum()), len(kept), confidence) if len(kept) else (0.0, 1.0)
             found[model] |= {
                 f"{prefix}n": len(kept),

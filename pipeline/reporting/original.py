@@ -1,8 +1,8 @@
-"""What the original publishes: the table "Evaluation Results" in the README of github.com/NazaninMahmoudi/
-Face-Mask-Detection at commit d832f1f; the list above that table is of an older model.
+"""The original's published results: the table "Evaluation Results" in the README of github.com/NazaninMahmoudi/
+Face-Mask-Detection at commit d832f1f; the list above that table describes an older model.
 
-Its test set holds 745 masked and 766 bare faces of a random split. The CNN's figures by class are swapped back here: 27
-of 745 and 41 of 766 errors are recalls of 96.4 % and 94.7 %, which the table gives the other way round.
+Its test set contains 745 faces with and 766 without a mask, of a random split. The CNN's metrics by class are swapped
+back here: 27 errors in 745 and 41 in 766 mean recalls of 96.4 % and 94.7 %, which the table gives the other way round.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PUBLISHED: dict[str, dict[str, str]] = {
         "test.average_precision": "0.99",
         "unseen.accuracy": "(87.06 %)",
         "unseen.n": "4",
-        "replay.mean_confidence_with_mask": "93 %",
-        "replay.mean_confidence_without_mask": "83.65 %",
+        "live.mean_confidence_with_mask": "93 %",
+        "live.mean_confidence_without_mask": "83.65 %",
         "overfitting": "no: good generalization",
         "insight": "acceptable focus on facial areas",
     },
@@ -46,17 +46,17 @@ PUBLISHED: dict[str, dict[str, str]] = {
         "test.roc_auc": "1.00",
         "test.average_precision": "0.99",
         "unseen.accuracy": "(90 %)",
-        "replay.mean_confidence_with_mask": "99 %",
-        "replay.mean_confidence_without_mask": "99 %",
+        "live.mean_confidence_with_mask": "99 %",
+        "live.mean_confidence_without_mask": "99 %",
         "overfitting": "no: very stable",
         "insight": "more precise facial focus",
     },
 }
 
 NOTES = (
-    "Behind a figure in brackets: its 95 % interval, Wilson's for shares, the percentile bootstrap's for the others."
-    " A figure of the original in brackets is published but not what its row says: the CNN's “unseen accuracy” is the"
-    " mean confidence over four web pictures, one of them misclassified (how MobileNetV2's came about is not known"
-    " here), and MobileNetV2's 4 and 16 errors fit its own recalls only the other way round. The CNN's figures by"
-    " class, which its axis labels swap, are swapped back."
+    "Ranges in parentheses are 95 % confidence intervals: Wilson's for proportions, percentile bootstrap for all other"
+    " metrics. An original value in parentheses was published but does not measure what its row says: the CNN's"
+    " “unseen accuracy” is the mean confidence on four web images, one of them misclassified (how MobileNetV2's value"
+    " was obtained is not documented), and MobileNetV2's 4 and 16 errors agree with its own recalls only if they are"
+    " swapped. The CNN's per-class values, which the original's axis labels swap, are swapped back here."
 )

@@ -1,6 +1,6 @@
-"""The Markdown report as one HTML page that needs nothing else: no network, no files beside it.
+"""The Markdown report as one self-contained HTML page: it needs no network and no other files.
 
-SVG figures are set into the page, where they take its ink; other pictures are re-encoded as JPEG and embedded.
+SVG figures are inlined, so they take on the page's text colour; other images are re-encoded as JPEG and embedded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.reporting.charts import INK
 
-WIDEST = 1400  # pixels of an embedded picture
+MAX_WIDTH = 1400  # pixels of an embedded image
 QUALITY = 82
 
 STYLE = """
@@ -40,7 +40,7 @@ nav { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; margin: 1rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.4rem 0.65rem; text-align: left; vertical-align: top; border-top: 1px solid var(--rule); }
 thead th { border-top: 0; background: var(--tint); } tbody tr:hover td { background: var(--tint); }
-.wide th:first-child, .wide td:first-child { position: sticky; left: 0; background: var(--paper); min-width: 8.5rem; }
+.wide th:first-child, .wide td:first-child { position: sticky; left: 0; background: var(--paper); min-width: 13rem; }
 .wide thead th:first-child, .wide tbody tr:hover td:first-child { background: var(--tint); }
 figure { margin: 1.5rem 0; } figure svg, figure img { max-width: 100%; height: auto; display: block; }
 figure svg { width: min(100%, 56rem); } .whole { white-space: nowrap; }
@@ -51,7 +51,7 @@ figcaption { color: var(--quiet); font-size: 0.9rem; margin-top: 0.4rem; }
 
 
 def render(markdown: str, folder: Path) -> str:
-    """The page of a Markdown report whose pictures are named relative to `folder`. Raw HTML in it is shown as text."""
+    """Render a Markdown report whose image paths are relative to `folder`. Raw HTML in it is shown as text."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = reader.parse(markdown)
     sections = []
@@ -60,7 +60,7 @@ def render(markdown: str, folder: Path) -> str:
             title = tokens[i + 1].content
             token.attrSet("id", anchor(title))
             sections.append(f'<a href="#{anchor(title)}">{html.escape(title)}</a>')
-        # A picture alone in its paragraph becomes a figure.
+        # An image alone in its paragraph becomes a figure.
         children = token.children or []
         if token.type == "inline" and [child.type for child in children] == ["image"]:
             tokens[i - 1].hidden = tokens[i + 1].hidden = True
@@ -69,10 +69,10 @@ def render(markdown: str, folder: Path) -> str:
                 child.type, child.content = "html_inline", figure(child.content, str(child.attrGet("src")), folder)
     body = reader.renderer.render(tokens, reader.options, {})
     body = body.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
-    # An interval, or a number and its unit, stays on one line.
+    # Keep an interval, or a number and its unit, on one line.
     body = re.sub(r"(\([\d.,]+–[\d.,]+\))", r'<span class="whole">\1</span>', body)
     body = re.sub(r"(?<=\d) %", "\u00a0%", body)
-    # Columns are aligned by style attributes in Markdown's way; the page's own style does it.
+    # Markdown aligns columns with style attributes; the page's own stylesheet does it instead.
     body = re.sub(r' style="text-align:\w+"', "", body)
     body = body.replace("</h1>", f"</h1>\n<nav>{' '.join(sections)}</nav>", 1)
     title = html.escape(
@@ -90,25 +90,24 @@ def anchor(title: str) -> str:
 
 
 def figure(caption: str, source: str, folder: Path) -> str:
-    """A picture and its caption as HTML, the picture within."""
+    """Return a figure with its caption as HTML, the image embedded."""
     path = folder / unquote(source)
     if path.suffix == ".svg":
         svg = path.read_text(encoding="utf-8").replace(INK, "currentColor")
-        svg = svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1)
-        picture = svg
+        image = svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1)
     else:
-        picture = f'<img alt="{html.escape(caption)}" src="{embedded(path)}">'
-    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
+        image = f'<img alt="{html.escape(caption)}" src="{embedded(path)}">'
+    return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def embedded(path: Path) -> str:
-    """A picture file as a data: address, JPEG, at most WIDEST pixels wide."""
+    """Return an image file as a data: URL, JPEG, at most MAX_WIDTH pixels wide."""
     with Image.open(path) as opened:
-        picture = opened.convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture).convert("RGB")
-    if picture.width > WIDEST:
-        picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.LANCZOS)
+        image = opened.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    if image.width > MAX_WIDTH:
+        image = image.resize((MAX_WIDTH, round(image.height * MAX_WIDTH / image.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,70 +1,73 @@
-"""The report's text, section by section, as Markdown. Every number in it comes from a file of results."""
+"""The report's text, section by section, as Markdown. Every number in it comes from a metrics file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.reporting import comparison, original, verdicts
+from face_mask.schema import MODELS, TITLES
+from pipeline.core.values import flatten, text
+from pipeline.explain.panels import panel_title
+from pipeline.reporting import comparison_table, original, verdicts
 from pipeline.reporting.cells import UNKNOWN, by_size, interval, markdown
-from pipeline.reporting.comparison import GROUPED, Figures
-from pipeline.reporting.inputs import MODELS
-from pipeline.tracking.figures import flatten, text
+from pipeline.reporting.comparison_table import GROUPED, Metrics
 
-Found = Mapping[tuple[str, str], Figures]
+Found = Mapping[tuple[str, str], Metrics]
 
 
-def each(found: Found, key: str) -> str:
-    """What is said of each model, in a sentence."""
-    return ". ".join(f"{name}: {found[model, GROUPED].get(key, UNKNOWN)}" for model, name in MODELS.items())
+def of_each_model(found: Found, key: str) -> str:
+    """A verdict on each model as a bulleted list."""
+    return "\n".join(f"- {title}: {found[model, GROUPED].get(key, UNKNOWN)}." for model, title in TITLES.items())
 
 
-def picture(caption: str, path: str) -> str:
+def image(caption: str, path: str) -> str:
     return f"![{caption}]({path})"
 
 
-def pairs(values: Mapping) -> str:
-    """Keys and values, nested ones flattened, as a table of two columns; text is shown as it is in the files."""
-    return markdown([["", ""], *([f"`{key}`", f"`{text(value)}`"] for key, value in flatten(values).items())])
+def key_value_table(values: Mapping) -> str:
+    """Keys and values as a table of two columns, nested mappings flattened; text is shown as it is in the files."""
+    return markdown([["key", "value"], *([f"`{key}`", f"`{text(value)}`"] for key, value in flatten(values).items())])
 
 
 def opening(data: Mapping, found: Found, versus: Mapping) -> str:
-    """Title and what there is to know in short."""
+    """Title and summary."""
     cnn, mobilenet = (found[model, GROUPED] for model in MODELS)
     name = " ".join(str(data[key]) for key in ("source", "name") if data.get(key))
     return "\n\n".join(
         (
-            "# Face mask or not: two models, compared",
-            f"A small CNN trained from scratch and MobileNetV2 by transfer, trained and tested on the same pictures"
-            f" ({name}), then tried on pictures from another source. The stage `report` writes all of it from the"
-            " files of results; nothing is typed by hand. Class `with_mask` is the positive one.",
-            "## In short",
-            f"- **Test accuracy**: CNN {interval(cnn, 'test.accuracy')}, MobileNetV2"
-            f" {interval(mobilenet, 'test.accuracy')}. {comparison.disagreement(versus)}\n"
-            f"- **Unseen accuracy**: CNN {interval(cnn, 'unseen.accuracy')}, MobileNetV2"
-            f" {interval(mobilenet, 'unseen.accuracy')}, on {cnn['unseen.n']:,} faces of a data set that neither was"
-            " trained on.\n"
-            f"- **Overfitting?** {each(found, 'overfitting')}.\n- **Where they look.** {each(found, 'insight')}.",
+            "# Face mask classification: a small CNN and MobileNetV2 compared",
+            "A small CNN trained from scratch and MobileNetV2 with transfer learning, trained and tested on the same"
+            f" images ({name}), then evaluated on images from another source. Every number is taken from the metrics"
+            " files that the pipeline writes. The positive class is `with_mask`.",
+            "## Summary",
+            f"- **Test accuracy:** CNN {interval(cnn, 'test.accuracy')}, MobileNetV2"
+            f" {interval(mobilenet, 'test.accuracy')}. {comparison_table.disagreement(versus)}\n"
+            f"- **Unseen accuracy:** CNN {interval(cnn, 'unseen.accuracy')}, MobileNetV2"
+            f" {interval(mobilenet, 'unseen.accuracy')}, on {cnn['unseen.n']:,} faces of a data set that neither model"
+            " was trained on.",
+            f"**Overfitting observed?**\n\n{of_each_model(found, 'overfitting')}",
+            f"**XAI insight** (an attribution gain of 1 is chance level)\n\n{of_each_model(found, 'insight')}",
         )
     )
 
 
-def compared(found: Found, split: Mapping, confidence: float, loss_rise: float) -> str:
-    """The whole table, what its columns mean, and the rules behind its two answers."""
+def compared(found: Found, split: Mapping, confidence: float, overfit_gap: float) -> str:
+    """The comparison table, the meaning of its columns, and the rules behind the two verdicts."""
+    duplicates = split["cross_split_duplicates"]
     return "\n\n".join(
         (
-            "## The comparison",
-            "*Original* is what the pair of notebooks that this project rebuilds publishes. *Random split* is how they"
-            " split: near-twins of training pictures are in the test set (its column is empty in a report on other"
-            " pictures than those it was run on). *Grouped* keeps near-duplicates together:"
-            f" {split['cross_split_duplicates']} pictures of validation and test have a near-twin in another part. The"
-            " grouped figures are the ones to believe.",
-            markdown(comparison.table(found, confidence=confidence)),
+            "## Comparison",
+            "*Original* shows the values published with the two notebooks that this project reimplements. *Random"
+            " split* evaluates our models on a random split like theirs, whose test set contains near-duplicates of"
+            " training images; the column is empty if its stored results are of another data set. *Grouped* keeps"
+            f" near-duplicates in the same part of the split: {duplicates} images of the validation and test sets have"
+            " a near-duplicate in another part. Compare the models by the grouped columns.",
+            markdown(comparison_table.table(found, confidence=confidence)),
             original.NOTES,
-            "The original's webcam figures come from people before a camera, its mean confidence in the class that it"
-            " called. Ours come from a clip of unseen faces, filmed as before a webcam (the recipe is in"
-            " `pipeline/clip.py`), which `pipeline.replay` watches as the live page does.",
-            "### How the two questions are answered",
-            verdicts.RULES.format(loss_rise=f"{100 * loss_rise:g} %"),
+            "The original measured its webcam values on people in front of a camera, as the mean confidence in the"
+            " predicted class. Ours are measured on a synthetic webcam clip of unseen faces (stage `clip`), which the"
+            " stage `live_eval` processes exactly as the live page does.",
+            "### Rules behind the verdicts",
+            verdicts.RULES.format(overfit_gap=f"{100 * overfit_gap:g}"),
         )
     )
 
@@ -72,100 +75,107 @@ def compared(found: Found, split: Mapping, confidence: float, loss_rise: float) 
 def tested(n_errors: int) -> str:
     return "\n\n".join(
         (
-            "## On the test pictures",
-            picture("ROC and precision-recall on the test pictures", "figures/curves.svg"),
-            picture("Test pictures by label and call", "figures/confusion.svg"),
-            picture("Does a stated confidence of 90 % mean right nine times in ten? Few pictures, little to say",
-                    "figures/reliability.svg"),
-            picture("Training: MobileNetV2 first its head alone, then its last blocks too", "figures/training.svg"),
-            picture(f"Every test picture that a model gets wrong, {n_errors} in all; at most the worst 48 are shown",
-                    "figures/test_errors.png"),
+            "## Test images",
+            image("ROC and precision-recall curves on the test images", "figures/curves.svg"),
+            image("Confusion matrices: numbers of test images by label and predicted class", "figures/confusion.svg"),
+            image("Reliability: a well-calibrated model lies on the diagonal. Bins with few images are noisy",
+                  "figures/reliability.svg"),
+            image("Training curves. MobileNetV2 is trained in two phases: its head alone, then its last blocks as well",
+                  "figures/training.svg"),
+            image(f"Test images that at least one model misclassifies, {n_errors} in total (at most 48 are shown)",
+                  "figures/test_errors.png"),
         )
     )  # fmt: skip
 
 
 def unseen(found: Found, sizes: Mapping[str, Mapping], provenance: Mapping) -> str:
-    """Figures on the foreign set by face size, and what the original's figure under the same name is."""
+    """Results on the unseen set by face size, and what the original's metric of the same name measures."""
     confidences = "; ".join(
-        f"{MODELS[model]} {interval(found[model, GROUPED], 'unseen.mean_confidence_with_mask')} on masked faces and"
-        f" {interval(found[model, GROUPED], 'unseen.mean_confidence_without_mask')} on bare ones"
-        for model in MODELS
+        f"{title} {interval(found[model, GROUPED], 'unseen.mean_confidence_with_mask')} on faces with a mask and"
+        f" {interval(found[model, GROUPED], 'unseen.mean_confidence_without_mask')} on faces without"
+        for model, title in TITLES.items()
     )
     return "\n\n".join(
         (
-            "## On pictures from another source",
-            "Faces cut out of a detection data set by their annotations. Nothing was tuned or chosen on them.",
+            "## Unseen images",
+            "Faces cropped from an annotated object detection data set. It was used for evaluation only: nothing was"
+            " trained, tuned or selected on it. Accuracy by face size:",
             markdown(by_size(sizes)),
-            "The original calls 87.06 % its CNN's accuracy on unseen data. It is the mean confidence of the class that"
-            " was called over four web pictures, one of which is called wrong, so it says how sure the model is,"
-            f" not how often it is right. The same quantity here: {confidences}. The accuracy is in the table above.",
-            picture("ROC and precision-recall on the unseen faces", "figures/unseen-curves.svg"),
-            picture("The worst errors on the unseen faces", "../plots/unseen_errors.png"),
-            "What the set holds, and what was left out of it:",
-            pairs(provenance),
+            "The original reports 87.06 % as its CNN's accuracy on unseen data. That value is the mean confidence in"
+            " the predicted class on four web images, one of which is misclassified: it measures how confident the"
+            f" model is, not how often it is correct. The same metric here: {confidences}. Accuracy is in the tables"
+            " above.",
+            image("ROC and precision-recall curves on the unseen faces", "figures/unseen-curves.svg"),
+            image("Most confident errors on the unseen faces", "../plots/unseen_errors.png"),
+            "Contents of the unseen set, and the faces that were left out:",
+            key_value_table(provenance),
         )
     )
 
 
 def explained(found: Found, panels: Sequence[str]) -> str:
-    """What the attributions say, in words and pictures. `panels` are file names under plots/xai/."""
-    said = "\n".join(f"- {name}: {found[model, GROUPED].get('insight', UNKNOWN)}." for model, name in MODELS.items())
-    faithful = "\n".join(
-        f"- {name}: completeness error at most {float(own['xai.completeness_error_max'] or 0):.2%}, median"
-        f" {float(own['xai.completeness_error_median'] or 0):.2%}, over {own['xai.n']:,} pictures."
-        for model, name in MODELS.items()
+    """Attribution metrics and examples. `panels` are file names in plots/xai/."""
+    completeness = "\n".join(
+        f"- {title}: completeness error at most {100 * float(own['xai.completeness_error_max'] or 0):.2f} %, median"
+        f" {100 * float(own['xai.completeness_error_median'] or 0):.2f} %, on {own['xai.n']:,} images."
+        for model, title in TITLES.items()
         for own in (found[model, GROUPED],)
     )
     return "\n\n".join(
         (
-            "## Where the models look",
-            "Integrated Gradients of the margin between the two logits. The attributions of a picture must add up to"
-            f" the difference in margin that they explain:\n\n{faithful}",
-            "The original asserts, from looking at heat maps, that MobileNetV2 has the more precise facial focus. By"
-            f" the rules above:\n\n{said}",
-            "Deletion takes the pixels that count most away first, insertion puts them back first: an attribution that"
-            " tells the truth has a lower deletion AUC and a higher insertion AUC than random order has (both in the"
-            " table). Randomising the weights must change an attribution, so that rank correlation should be near 0.",
-            *(picture(name.removesuffix(".png").replace("_", " "), f"../plots/xai/{name}") for name in panels),
+            "## Explainability",
+            "Attributions are Integrated Gradients of the margin between the two logits. The attributions of an image"
+            " must add up to the difference in the margin between image and baseline (completeness):"
+            f"\n\n{completeness}",
+            "The original concludes from heat maps, by eye, that MobileNetV2 has the more precise facial focus. The"
+            f" rules stated above give:\n\n{of_each_model(found, 'insight')}",
+            "Deletion removes the most important cells of the image first, insertion restores them first. A faithful"
+            " attribution has a lower deletion AUC and a higher insertion AUC than a random order of the cells (all"
+            " four are in the comparison table). Randomizing the weights must change the attribution, so that rank"
+            " correlation should be near 0.",
+            *(image(panel_title(name.removesuffix(".png")), f"../plots/xai/{name}") for name in panels),
         )
     )
 
 
 def audited(audit: Mapping, costs: Mapping[str, Mapping]) -> str:
-    """Suspected labels and what they cost."""
-    lines = [["", "all test pictures", "without the suspected", "suspected", "of them “wrong”"]]
-    for model, name in MODELS.items():
+    """Suspected label errors and their effect on test accuracy."""
+    lines = [["", "all test images", "without suspected labels", "suspected labels", "of them misclassified"]]
+    for model, title in TITLES.items():
         own = costs[model]
-        lines.append([name, interval(own, "accuracy"), interval(own, "clean_accuracy"), str(own["suspected"]),
-                      str(own["suspected_wrong"])])  # fmt: skip
+        lines.append([title, interval(own, "accuracy"), interval(own, "clean_accuracy"), str(own["suspected"]),
+                      str(own["suspected_incorrect"])])  # fmt: skip
     by_split = ", ".join(f"{count} in {split}" for split, count in audit["by_split"].items())
-    by_label = ", ".join(f"{count} filed as `{label}`" for label, count in audit["by_label"].items())
+    by_label = ", ".join(f"{count} labelled `{label}`" for label, count in audit["by_label"].items())
     return "\n\n".join(
         (
-            "## Labels that are likely wrong",
-            "A linear model on features of the pretrained MobileNetV2 judged each picture without having seen it or a"
-            f" near-twin. It disagrees with {audit['n_disagreeing']:,} of {audit['n']:,} labels, mostly by its own"
-            f" error; confident learning (cleanlab) suspects {audit['n_suspected']:,} of the labels themselves"
-            f" ({audit['share']:.2%}): {by_split}; {by_label}. Nothing was dropped for it.",
-            "What suspected labels cost in test accuracy:",
+            "## Label audit",
+            "A linear model on features of the pretrained MobileNetV2 predicted each image's label without having been"
+            " fitted on that image or a near-duplicate. It disagrees with"
+            f" {audit['n_disagreeing']:,} of {audit['n']:,} labels, mostly because the linear model is wrong. Confident"
+            f" learning (cleanlab) suspects {audit['n_suspected']:,} labels"
+            f" ({100 * audit['suspected_fraction']:.2f} %) to be wrong:"
+            f" {by_split}; {by_label}. No image was removed because of this.",
+            "Test accuracy with and without the suspected labels:",
             markdown(lines),
-            "Leaving them out flatters a model wherever the suspicion is wrong: the true figure lies between the two.",
-            picture("The least probable labels, each with the probability of the label it has", "../plots/audit.png"),
+            "Removing suspected labels favours a model whenever the label is correct after all, so the true accuracy"
+            " lies between the two columns.",
+            image("The least probable labels, with the estimated probability of each", "../plots/audit.png"),
         )
     )
 
 
 def appendix(provenance: Mapping[str, Mapping], parameters: Mapping) -> str:
-    """Where the data came from, with which parameters, and what is not in here."""
-    tables = [part for title, values in provenance.items() for part in (f"### {title}", pairs(values))]
+    """Provenance of the data, parameters, and where to find durations."""
+    tables = [part for title, values in provenance.items() for part in (f"### {title}", key_value_table(values))]
     return "\n\n".join(
         (
-            "## Where the data came from",
+            "## Data provenance",
             *tables,
             "## Parameters",
-            pairs(parameters),
-            "## How long it took",
-            "Durations and memory differ from run to run and are not part of the results: `python -m tools.durations`"
+            key_value_table(parameters),
+            "## Durations",
+            "Durations and memory use vary from run to run and are not part of the results. `python -m tools.durations`"
             " prints them from MLflow.",
         )
     )

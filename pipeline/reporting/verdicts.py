@@ -1,47 +1,33 @@
-"""The two rows that the original answers by eye, answered by stated rules.
+"""The two questions that the original answers by eye, answered by explicit rules.
 
-Overfitting. Two signs are looked for. The gap: train accuracy exceeds the upper end of the test accuracy's interval.
-The turn: when training ended the validation loss stood more than report.overfit_loss_rise above its minimum. Both: yes.
-One: signs of it. None: no.
+Overfitting needs a gap that is both large and significant. Yes: train accuracy exceeds test accuracy by more than
+report.overfit_gap and lies above the confidence interval of test accuracy. Slight: it lies above the interval, but the
+gap is smaller. No: it does not. The weights kept are those of the best epoch, so later epochs do not count.
 
-Insight. Answered by explain.focus; RULES tells its rule to the reader.
+The XAI insight is computed by explain.focus; RULES states its rule for the reader.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import pandas as pd
+from collections.abc import Mapping
 
 RULES = (
-    "**Overfitting observed?** looks for two signs: train accuracy above the upper end of the test accuracy's interval,"
-    " and a validation loss that ended more than {loss_rise} above its minimum. Both: yes. One: signs of it. None:"
-    " no.\n\n"
-    "**XAI insight.** The gain is the share of positive attribution inside a region divided by the region's share of"
-    " the picture; chance gives 1. A model looks at the face, or its lower half, when the gain's whole interval is"
-    " above 1. It looks more sharply than the other when the interval of the difference for the lower half, paired"
-    " picture by picture, does not hold 0."
+    "**Overfitting observed?** *Yes* if train accuracy exceeds test accuracy by more than {overfit_gap} percentage"
+    " points and lies above the confidence interval of test accuracy; *slight* if it lies above the interval but the"
+    " gap is smaller; otherwise *no*. The weights evaluated are those of the epoch with the lowest validation loss.\n\n"
+    "**XAI insight.** The attribution gain of a region is its fraction of the positive attribution divided by its"
+    " fraction of the image area; an attribution without any relation to the region gives 1. A model is said to look at"
+    " the face, or at its lower half, if the whole confidence interval of the gain lies above 1 (above chance). One"
+    " model is more focused than the other if the confidence interval of the difference between their gains for the"
+    " lower half, paired by image, excludes 0."
 )
 
 
-def last_phase(history: pd.DataFrame) -> list[float]:
-    """Validation losses of the training that made the final weights: a phase of its own starts from a lower loss."""
-    last = history[history["phase"] == history["phase"].iloc[-1]] if "phase" in history else history
-    return last["val_loss"].tolist()
+def overfitting(own: Mapping, limit: float) -> str:
+    """Return yes, slight or no with the accuracies behind it.
 
-
-def loss_rise(val_losses: Sequence[float]) -> float:
-    """How far the last validation loss stands above the least, as a share of it; the losses are positive."""
-    least = min(val_losses)
-    return (val_losses[-1] - least) / least if least > 0 else 0.0
-
-
-def overfitting(figures: Mapping, val_losses: Sequence[float], limit: float) -> str:
-    """yes, signs of it or no, with the figures that say so. `val_losses` are those of the last phase of training."""
-    train, high, rise = figures["train.accuracy"], figures["test.accuracy_high"], loss_rise(val_losses)
-    gap, turn = train > high, rise > limit
-    verdict = "yes" if gap and turn else "signs of it" if gap or turn else "no"
-    return (
-        f"{verdict} (train {100 * train:.2f} %, test at most {100 * high:.2f} %; validation loss ended"
-        f" {100 * rise:.0f} % above its minimum)"
-    )
+    `own` are the flat metrics of metrics/MODEL.json, `limit` is the largest tolerated gap as a fraction of 1.
+    """
+    train, test, high = own["train.accuracy"], own["test.accuracy"], own["test.accuracy_high"]
+    verdict = "no" if train <= high else "yes" if train - test > limit else "slight"
+    return f"{verdict} (train {100 * train:.2f} %, test {100 * test:.2f} %, interval up to {100 * high:.2f} %)"

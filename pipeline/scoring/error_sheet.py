@@ -1,4 +1,4 @@
-"""The worst errors of both models on one picture: what is wrong is seen sooner than counted."""
+"""The most confident errors of both models on one contact sheet."""
 
 from __future__ import annotations
 
@@ -6,49 +6,50 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline.data.packing import LABELS
+from face_mask.schema import LABELS
 from pipeline.scoring import sheets
 
 SHOWN = 12  # of each model
-WORDS = {"with_mask": "masked", "without_mask": "bare"}
+WORDS = {"with_mask": "mask", "without_mask": "no mask"}
 
 
 def worst(table: pd.DataFrame, model: str, threshold: float) -> pd.DataFrame:
-    """The rows of the faces that a model gets wrong, the surest first; of equals, the first path.
+    """The rows of the faces that a model misclassifies, the most confident first, then by path.
 
-    `table`: path, label, row, face_size, and P(with_mask) in a column named like the model.
+    `table`: path, label, row, face_size, and P(with_mask) in a column named after the model. The result also has
+    `predicted_mask` (bool) and `confidence` in the predicted class.
     """
-    called_masked = table[model] >= threshold
-    wrong = table["label"].isin(LABELS) & (called_masked != (table["label"] == "with_mask"))
-    sure = table[model].where(called_masked, 1 - table[model])
-    return table.assign(called_masked=called_masked, sure=sure)[wrong].sort_values(
-        ["sure", "path"], ascending=[False, True]
+    predicted_mask = table[model] >= threshold
+    wrong = table["label"].isin(LABELS) & (predicted_mask != (table["label"] == "with_mask"))
+    confidence = table[model].where(predicted_mask, 1 - table[model])
+    return table.assign(predicted_mask=predicted_mask, confidence=confidence)[wrong].sort_values(
+        ["confidence", "path"], ascending=[False, True]
     )
 
 
 def draw(table: pd.DataFrame, images: np.ndarray, titles: dict[str, str], threshold: float) -> Image.Image:
-    """A block for each model in `titles` (model → its name for people): a heading, and its worst errors with captions.
+    """Draw a block for each model in `titles` (model → displayed name): a heading and its worst errors with captions.
 
-    A caption has what the face is, what it was called and how surely, and the face's size in the source.
+    A caption gives the label, the face's size in the source image, and the predicted class with its confidence.
     """
-    judged = int(table["label"].isin(LABELS).sum())
+    n = int(table["label"].isin(LABELS).sum())
     blocks = []
     for model, title in titles.items():
         errors = worst(table, model, threshold)
         shown = errors.head(SHOWN)
-        which = f", the {SHOWN} surest first" if len(errors) > SHOWN else ", the surest first" if len(shown) > 1 else ""
+        which = f"; the {SHOWN} most confident" if len(errors) > SHOWN else ""
         captions = [
             (
-                f"is {WORDS[one.label]}" + ("" if np.isnan(one.face_size) else f", {one.face_size:.0f} px"),
-                f"called {WORDS[LABELS[int(one.called_masked)]]} {percent(one.sure)}",
+                f"label: {WORDS[one.label]}" + ("" if np.isnan(one.face_size) else f", {one.face_size:.0f} px"),
+                f"predicted: {WORDS[LABELS[int(one.predicted_mask)]]} {percent(one.confidence)}",
             )
             for one in shown.itertuples()
         ]
-        heading = f"{title}: {len(errors)} errors on {judged} faces{which}"
+        heading = f"{title}: {len(errors)} errors on {n:,} faces{which}"
         blocks.append(sheets.draw([images[row] for row in shown["row"]], captions, columns=6, heading=heading))
     return sheets.stacked(blocks)
 
 
-def percent(share: float) -> str:
-    """With one digit, and never 100 % for what is less."""
-    return f"{min(100 * share, 99.9):.1f} %" if share < 1 else "100 %"
+def percent(probability: float) -> str:
+    """Format with one decimal, and never as 100 % unless the probability is 1."""
+    return f"{min(100 * probability, 99.9):.1f} %" if probability < 1 else "100 %"

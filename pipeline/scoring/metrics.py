@@ -1,4 +1,4 @@
-"""What the metric files say of one model on one set of pictures. `with_mask` is class 1, the positive class."""
+"""Classification metrics of one model on one set of images. `with_mask` is class 1, the positive class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.scoring.calibration import expected_calibration_error
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927), as SciPy computes it."""
+    """Wilson score interval of a proportion (Wilson 1927), computed by SciPy."""
     interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -24,21 +24,21 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 def classification_metrics(
     y_true: np.ndarray, y_prob: np.ndarray, *, threshold: float = 0.5, confidence: float = 0.95, bins: int = 10
 ) -> dict[str, float | int]:
-    """All figures of one model on one set. `y_true` (n,) 0/1, both present; `y_prob` (n,) P(with_mask) in 0…1.
+    """Compute all metrics of one model. `y_true` (n,) 0/1, both present; `y_prob` (n,) P(with_mask) in 0…1.
 
-    A picture is called with_mask when its probability is at least `threshold`. A false positive is a bare face called
-    masked. A precision whose class was never called is 0.
+    with_mask is predicted if the probability is at least `threshold`. A false positive is without_mask predicted as
+    with_mask. The precision of a class that is never predicted is 0.
     """
     y_pred = (y_prob >= threshold).astype(int)
     (true_negatives, false_positives), (false_negatives, true_positives) = confusion_matrix(
         y_true, y_pred, labels=[0, 1]
     ).tolist()
     precision, recall, f1, _ = precision_recall_fscore_support(y_true, y_pred, labels=[0, 1], zero_division=0.0)
-    right = true_negatives + true_positives
-    low, high = wilson(right, len(y_true), confidence)
+    correct = true_negatives + true_positives
+    low, high = wilson(correct, len(y_true), confidence)
     return {
         "n": len(y_true),
-        "accuracy": right / len(y_true),
+        "accuracy": correct / len(y_true),
         "accuracy_low": low,
         "accuracy_high": high,
         "precision_with_mask": float(precision[1]),
@@ -56,18 +56,18 @@ def classification_metrics(
     }
 
 
-def called_right(y_true: np.ndarray, y_prob: np.ndarray, threshold: float) -> np.ndarray:
-    """(n,) bool: which pictures are on the right side of the threshold."""
+def is_correct(y_true: np.ndarray, y_prob: np.ndarray, threshold: float) -> np.ndarray:
+    """(n,) bool: which images are classified correctly."""
     return (y_prob >= threshold) == (y_true == 1)
 
 
 def accuracy(y_true: np.ndarray, y_prob: np.ndarray, threshold: float) -> float:
-    """Share of pictures on the right side of the threshold."""
-    return float(called_right(y_true, y_prob, threshold).mean())
+    """Fraction of images that are classified correctly."""
+    return float(is_correct(y_true, y_prob, threshold).mean())
 
 
 def rounded(value, digits: int = 6):
-    """`value`, a number or a nest of dicts, its floats to `digits` significant digits, for people who read and diff."""
+    """Round the floats in `value`, a number or nested dicts, to `digits` significant digits."""
     if isinstance(value, dict):
         return {key: rounded(inner, digits) for key, inner in value.items()}
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value

@@ -1,6 +1,6 @@
-"""`python -m pipeline.tracking`: see the package's docstring."""
+"""`python -m pipeline.tracking`: see the docstring of the package."""
 
-from pipeline import errors
+from face_mask import errors
 from pipeline.tracking.sync import main
 
 errors.run(main)

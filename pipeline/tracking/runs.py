@@ -1,4 +1,4 @@
-"""MLflow's runs: the parent run of the current experiment, and the runs below it, found, made and filled."""
+"""MLflow runs: the parent run of the current experiment and the runs below it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tracking.figures import flatten, numbers, read_params, text
+from pipeline.core.values import flatten, text
 from pipeline.tracking.store import database, root, tracking_uri
+from pipeline.tracking.values import finite_numbers, read_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 EXPERIMENT = "face-mask"
-LOCK_SECONDS = 300  # logging holds the lock for a second, making the database for six, a busy machine for minutes
+LOCK_SECONDS = 300  # logging takes a second, creating the database six, either of them minutes on a busy machine
 
 
-def identity() -> dict[str, str]:
-    """The tags that name the current experiment: DVC's name for it or, under plain `dvc repro`, its parameters."""
+def experiment_tags() -> dict[str, str]:
+    """Tags that identify the current experiment: DVC's name for it or, under plain `dvc repro`, its parameters."""
     digest = hashlib.sha256(json.dumps(read_params(), sort_keys=True).encode()).hexdigest()[:8]
     tags = {"dvc.experiment": os.environ.get("DVC_EXP_NAME") or f"workspace-{digest}", "params.digest": digest}
     if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
@@ -32,8 +33,8 @@ def identity() -> dict[str, str]:
     return tags
 
 
-def head() -> str | None:
-    """The commit that is checked out, None outside Git or without it."""
+def git_commit() -> str | None:
+    """The commit that is checked out; None outside a Git repository or without Git."""
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -42,58 +43,61 @@ def head() -> str | None:
 
 
 @contextmanager
-def opened(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
-    """A client and the current experiment's parent run, found or made, with every other process of ours kept out.
+def parent_run(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
+    """Yield a client and the current experiment's parent run, created if needed, under a lock between processes.
 
-    `adopt` as in `current`.
+    `adopt` as in `find_parent`.
     """
     import logging
 
-    import mlflow  # four seconds, so only here
+    import mlflow  # takes four seconds, so only here
     from filelock import FileLock
 
-    for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):  # migrations and retries; we say it in one line
+    for name in (
+        "mlflow.store.db.utils",
+        "urllib3.connectionpool",
+    ):  # migrations and retries; errors are reported in one line
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     uri = tracking_uri()
     db = database(uri)
-    beside = db or root() / "mlflow.db"
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    # Without the lock two processes both run the migrations of a new database, or both make the parent run.
-    with FileLock(f"{beside}.lock", timeout=LOCK_SECONDS):
+    lock_path = db or root() / "mlflow.db"
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    # Without the lock, two processes would both migrate a new database, or both create the parent run.
+    with FileLock(f"{lock_path}.lock", timeout=LOCK_SECONDS):
         client = mlflow.MlflowClient(uri)
-        experiment_id = experiment(client, db)
-        parent = current(client, experiment_id, adopt)
+        experiment_id = ensure_experiment(client, db)
+        parent = find_parent(client, experiment_id, adopt)
         if parent is None:
-            parent = create(client, experiment_id, identity()["dvc.experiment"], {"kind": "experiment"})
+            parent = create_run(client, experiment_id, experiment_tags()["dvc.experiment"], {"kind": "experiment"})
         yield client, parent
         client.set_terminated(parent.info.run_id)
 
 
-def current(client: MlflowClient, experiment_id: str, adopt: bool = False) -> Run | None:
-    """The parent run of the current experiment, None where there is none.
+def find_parent(client: MlflowClient, experiment_id: str, adopt: bool = False) -> Run | None:
+    """Find the parent run of the current experiment; None if there is none.
 
-    `adopt`: where the current parameters have no run of their own, take the latest with the same parameters: after
-    `dvc exp run`, its name is gone from the environment but its results stand in the workspace.
+    With `adopt`, the latest run with the same parameters is accepted: after `dvc exp run`, the experiment's name is
+    gone from the environment but its results are in the workspace.
     """
-    tags = identity()
-    found = search(client, experiment_id, {"kind": "experiment", **tags})
+    tags = experiment_tags()
+    found = search_runs(client, experiment_id, {"kind": "experiment", **tags})
     if not found and adopt and not os.environ.get("DVC_EXP_NAME"):
-        found = search(client, experiment_id, {"kind": "experiment", "params.digest": tags["params.digest"]})
+        found = search_runs(client, experiment_id, {"kind": "experiment", "params.digest": tags["params.digest"]})
     return found[0] if found else None
 
 
-def experiment(client: MlflowClient, db: Path | None) -> str:
-    """The id of the MLflow experiment, made or restored where needed."""
+def ensure_experiment(client: MlflowClient, db: Path | None) -> str:
+    """Return the id of the MLflow experiment, which is created or restored if needed."""
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         from mlflow.exceptions import MlflowException
 
-        # MLflow's default would freeze the folder in which the first process stood; a server decides for itself.
+        # MLflow's default would fix the working folder of the first process; a server decides for itself.
         location = (db.parent / "mlartifacts").as_uri() if db else None
         try:
             return client.create_experiment(EXPERIMENT, artifact_location=location)
-        except MlflowException:  # made by another machine in between
+        except MlflowException:  # created by another machine in the meantime
             found = client.get_experiment_by_name(EXPERIMENT)
             if found is None:
                 raise
@@ -102,34 +106,34 @@ def experiment(client: MlflowClient, db: Path | None) -> str:
     return found.experiment_id
 
 
-def search(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
-    """The active runs with these tags, the latest first."""
+def search_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
+    """Find the active runs with these tags, the latest first."""
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     return list(client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"]))
 
 
-def create(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], started: float = 0) -> Run:
-    """A new run that carries the tags of the current experiment."""
-    ours = identity()
-    if commit := ours.get("dvc.baseline_rev") or head():
+def create_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], started: float = 0) -> Run:
+    """Create a run with the tags of the current experiment."""
+    ours = experiment_tags()
+    if commit := ours.get("dvc.baseline_rev") or git_commit():
         ours |= {"dvc.baseline_rev": commit, "mlflow.source.git.commit": commit}
     start = int((started or time.time()) * 1000)
     return client.create_run(experiment_id, start_time=start, tags={**ours, **tags}, run_name=name)
 
 
-def children(client: MlflowClient, parent: Run, stage: str) -> list[Run]:
-    """The active runs of one stage in this experiment: one, unless a store failed half way."""
-    return search(client, parent.info.experiment_id, {"mlflow.parentRunId": parent.info.run_id, "stage": stage})
+def find_children(client: MlflowClient, parent: Run, stage: str) -> list[Run]:
+    """Find the active runs of one stage below `parent`: one, or more if a store failed midway."""
+    return search_runs(client, parent.info.experiment_id, {"mlflow.parentRunId": parent.info.run_id, "stage": stage})
 
 
-def child(client: MlflowClient, parent: Run, stage: str, tags: Mapping[str, str], started: float = 0) -> Run:
-    """A new run below `parent`, named like its model or else its stage."""
+def create_child(client: MlflowClient, parent: Run, stage: str, tags: Mapping[str, str], started: float = 0) -> Run:
+    """Create a run below `parent`, named after its model or else its stage."""
     ours = {"mlflow.parentRunId": parent.info.run_id, "stage": stage, "kind": "model" if "model" in tags else "stage"}
     ours |= {"mlflow.source.name": f"pipeline/{stage}.py", "mlflow.source.type": "LOCAL", **tags}
-    return create(client, parent.info.experiment_id, tags.get("model", stage), ours, started)
+    return create_run(client, parent.info.experiment_id, tags.get("model", stage), ours, started)
 
 
-def fill(
+def log_missing(
     client: MlflowClient,
     run: Run,
     *,
@@ -138,18 +142,18 @@ def fill(
     history: Iterable[Mapping[str, Any]] = (),
     artifacts: Sequence[Path] = (),
 ) -> tuple[int, int]:
-    """Log what `run` does not hold yet, and end it: the number of parameters and of metrics that were new.
+    """Log what `run` lacks and end it. Returns how many parameters and how many metrics were new.
 
-    A parameter is write-once in MLflow and stays as it is; a metric that changed gets its new value.
+    A parameter is write-once in MLflow and keeps its value; a metric that changed gets its new value.
     """
     from mlflow.entities import Metric, Param
 
     now = int(time.time() * 1000)
-    fresh = {k: v for k, v in numbers(metrics or {}).items() if run.data.metrics.get(k) != v}
+    fresh = {k: v for k, v in finite_numbers(metrics or {}).items() if run.data.metrics.get(k) != v}
     points = [Metric(name, value, now, 0) for name, value in fresh.items()]
-    rows = [numbers({f"epoch.{k}": v for k, v in row.items()}) for row in history]
+    rows = [finite_numbers({f"epoch.{k}": v for k, v in row.items()}) for row in history]
     steps = [int(row.pop("epoch.epoch", i)) for i, row in enumerate(rows, 1)]
-    if len(set(steps)) < len(steps):  # each phase counts from one: one curve all the same
+    if len(set(steps)) < len(steps):  # each training phase counts from one, but is part of one curve
         steps = list(range(1, len(rows) + 1))
     curves = {name for row in rows for name in row} - set(run.data.metrics)
     points += [
@@ -167,7 +171,7 @@ def fill(
     return len(new), len(fresh) + len(curves)
 
 
-def replace(client: MlflowClient, older: Iterable[Run]) -> None:
-    """Mark runs as deleted, once the one that takes their place is complete."""
-    for run in older:
+def delete_runs(client: MlflowClient, runs: Iterable[Run]) -> None:
+    """Mark runs as deleted."""
+    for run in runs:
         client.delete_run(run.info.run_id)

@@ -1,0 +1,1 @@
+"""Detect faces, classify each as with or without a face mask, track them in video. Needs no TensorFlow."""

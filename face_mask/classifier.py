@@ -1,0 +1,75 @@
+"""Classify faces as with or without a mask: detect them, crop them as in training, and run a LiteRT model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from face_mask import cropping, decoding, detector, litert
+from face_mask.errors import UserError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    box: tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
+    score: float  # the detector's, 0…1
+    with_mask: float  # probability, 0…1
+
+
+@dataclass(frozen=True)
+class FaceClassifier:
+    """A loaded model and the settings it is used with. Not thread-safe: each thread loads its own."""
+
+    name: str  # cnn or mobilenet
+    size: int  # side in pixels of the model's input
+    margin: float  # around a face that is cropped, as a fraction of the longer side of its box
+    threshold: float  # with_mask is predicted from this probability on
+    classify: litert.Classify  # faces (n, size, size, 3) uint8 → P(with_mask), (n,) float32
+
+    @classmethod
+    def load(cls, path: Path, *, name: str, size: int, margin: float, threshold: float) -> FaceClassifier:
+        """Load a LiteRT file. Raises UserError if it is missing, damaged, or takes another image size."""
+        classify = litert.load(path)
+        try:
+            classify(np.zeros((1, size, size, 3), np.uint8))
+        except ValueError:
+            raise UserError(f"{path} does not take images of image_size = {size}: run `dvc repro export`") from None
+        return cls(name, size, margin, threshold, classify)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `load` besides the path."""
+        return {"name": self.name, "size": self.size, "margin": self.margin, "threshold": self.threshold}
+
+    def predict_faces(self, image: np.ndarray, max_side: int = detector.MAX_SIDE) -> list[Prediction]:
+        """Detect and classify the faces of an RGB image (h, w, 3) uint8, by descending detector score."""
+        detections = detector.detect(image, max_side=max_side)
+        return to_predictions(detections, self.classify(self.crop(image, detections[:, :4])))
+
+    def predict_whole(self, image: np.ndarray) -> Prediction:
+        """Classify a whole RGB image (h, w, 3) uint8 as one face, like an image of the training set."""
+        height, width = image.shape[:2]
+        pixels = decoding.to_square(Image.fromarray(image), self.size)
+        return Prediction((0.0, 0.0, float(width), float(height)), 1.0, float(self.classify(pixels[None])[0]))
+
+    def crop(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Crop the faces in `boxes` (k, 4) from an image as the model takes them: (k, size, size, 3) uint8."""
+        return crop_faces(image, boxes, self.size, self.margin)
+
+
+def to_predictions(detections: np.ndarray, probabilities: np.ndarray) -> list[Prediction]:
+    """Combine the rows of detector.detect (k, 5) with each face's P(with_mask) (k,)."""
+    rows = zip(detections.tolist(), probabilities.tolist(), strict=True)
+    return [Prediction((left, top, right, bottom), score, p) for (left, top, right, bottom, score), p in rows]
+
+
+def crop_faces(image: np.ndarray, boxes: np.ndarray, size: int, margin: float) -> np.ndarray:
+    """Crop the faces in `boxes` (k, 4) with `margin` around, as in training: (k, size, size, 3) uint8."""
+    rgb = Image.fromarray(image)
+    height, width = image.shape[:2]
+    squares = [cropping.square_around(box, margin, width, height) for box in boxes.tolist()]
+    faces = [decoding.to_square(rgb.crop(square), size) for square in squares]
+    return np.stack(faces) if faces else np.empty((0, size, size, 3), np.uint8)

@@ -1,0 +1,55 @@
+"""Classify base64-encoded images, as MLflow's server receives them: one row of class, probability, model and error."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+import numpy as np
+
+from face_mask import decoding, detector
+from face_mask.classifier import FaceClassifier
+from face_mask.schema import LABELS
+
+COLUMNS = ("class", "probability", "model", "error")
+FACES = ("whole", "auto")  # the image is one face; or its face with the highest detector score is cropped
+
+
+def classify_row(image: object, classifier: FaceClassifier, faces: str = "whole") -> dict:
+    """Classify one image: `class` (of LABELS) and `probability` (of with_mask, 0…1), or None and the reason in `error`.
+
+    `image` is an image file (JPEG, PNG, WebP, …) in base64; line breaks and a prefix `data:…;base64,` are allowed.
+    `faces` is one of FACES.
+    """
+    try:
+        pixels = model_input(from_base64(image), classifier, faces)
+    except decoding.BadImage as error:
+        return {"class": None, "probability": None, "model": classifier.name, "error": str(error)}
+    probability = float(classifier.classify(pixels[None])[0])
+    label = LABELS[int(probability >= classifier.threshold)]
+    return {"class": label, "probability": probability, "model": classifier.name, "error": None}
+
+
+def from_base64(image: object) -> bytes:
+    """Decode base64 text. Raises BadImage if there is none or it is not base64."""
+    if image is None or image != image or image == "":  # NaN is how pandas and Spark may represent None
+        raise decoding.BadImage("no image: the column image is empty")
+    if not isinstance(image, str):
+        raise decoding.BadImage("not base64")
+    text = re.sub(r"\s+", "", image.partition(";base64,")[2] if image.startswith("data:") else image)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
+        raise decoding.BadImage("not base64") from None
+
+
+def model_input(encoded: bytes, classifier: FaceClassifier, faces: str) -> np.ndarray:
+    """The pixels to classify, (s, s, 3) uint8. Raises BadImage if there is no image or no face in it."""
+    if faces == "whole":
+        return decoding.decode(encoded, classifier.size).pixels
+    image = np.asarray(decoding.open_rgb(encoded)[0])
+    detections = detector.detect(image)
+    if not len(detections):
+        raise decoding.BadImage("no face detected")
+    return classifier.crop(image, detections[:1, :4])[0]

@@ -1,0 +1,42 @@
+"""Errors that a user can cause, and how a command exits on one.
+
+A `UserError` is one line: what is wrong, with which file or key, and what to do. A command prints it and exits
+with 1; a bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Causes outside the program: a full disk or quota, missing permissions, a read-only file system.
+RECOVERABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class UserError(Exception):
+    """An error that the user can fix. The message is one line that names the file or key and the remedy."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command's `main`; a `UserError` ends it with one line and exit code 1, Ctrl-C with 130."""
+    # Without this, SIGTERM (from `dvc`, a scheduler, a shutdown) skips `finally` and leaves half-written files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m pipeline.split`, or of a package
+    command = spec.name.removesuffix(".__main__").rpartition(".")[2] if spec else Path(sys.argv[0]).stem
+    try:
+        main()
+    except UserError as error:
+        print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in RECOVERABLE:
+            raise
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        print(f"{command}: {what}: free space or fix the permissions, then run again", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,119 @@
+"""Run the live page's detection, classification and tracking on a video file, and print the session's metrics.
+
+    python -m face_mask.replay VIDEO [--model cnn|mobilenet] [--models DIR] [--log-to-mlflow]
+
+Prints JSON: frames, faces, mean confidences, and latencies of detection and classification together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from face_mask import classifier, detector, errors, litert, settings, video
+from face_mask.classifier import FaceClassifier
+from face_mask.cropping import intersection_over_union
+from face_mask.schema import MODELS, WITH_MASK, WITHOUT_MASK
+from face_mask.session import Session
+from face_mask.tracker import Face
+
+
+def replay_video(
+    path: Path, classifiers: Sequence[FaceClassifier], sessions: Mapping[str, Session], detector_side: int
+) -> Iterator[dict[str, list[Face]]]:
+    """For each frame of a video the tracked faces of each classifier, by its name; updates `sessions`, by name too.
+
+    Faces are detected and cropped once, so all classifiers must take the same size and margin. A frame's latency is
+    that time plus the classifier's own. Raises BadVideo.
+    """
+    with path.open("rb") as file:
+        for frame in video.read_frames(file):
+            start = time.perf_counter()
+            detections = detector.detect(frame.image, max_side=detector_side)
+            crops = classifiers[0].crop(frame.image, detections[:, :4])
+            shared = time.perf_counter() - start
+            faces = {}
+            for one in classifiers:
+                start = time.perf_counter()
+                predictions = classifier.to_predictions(detections, one.classify(crops))
+                faces[one.name] = sessions[one.name].update(predictions, frame.seconds or 0.0, one.name)
+                sessions[one.name].add_latency(1000 * (shared + time.perf_counter() - start), one.name)
+            yield faces
+
+
+class FrameAccuracy:
+    """How often the tracked label of the one annotated face in a frame is correct."""
+
+    def __init__(self, iou_threshold: float) -> None:
+        """A tracked face is the annotated one from this intersection over union on."""
+        self.iou_threshold = iou_threshold
+        self.frames: dict[str, int] = dict.fromkeys((WITH_MASK, WITHOUT_MASK), 0)
+        self.counts: dict[tuple[str, str], int] = {}  # of frames, by true and tracked label
+
+    def add(self, faces: Sequence[Face], label: str, box: tuple[float, ...]) -> None:
+        """Count a frame in which the annotated face has this label, and this box in pixels of the frame."""
+        self.frames[label] += 1
+        detected = [face for face in faces if face.detected]
+        if detected:
+            iou = intersection_over_union(np.array([face.box for face in detected]), np.array([box]))[:, 0]
+            if iou.max() >= self.iou_threshold:
+                predicted = detected[int(iou.argmax())].label
+                self.counts[label, predicted] = self.counts.get((label, predicted), 0) + 1
+
+    def summary(self) -> dict[str, float | None]:
+        """Fractions of the frames in which the annotated face is detected, labelled correctly, incorrectly, unsure."""
+        total = sum(self.frames.values())
+        detected = sum(self.counts.values())
+        correct = sum(n for (label, predicted), n in self.counts.items() if label == predicted)
+        incorrect = sum(n for (label, predicted), n in self.counts.items() if predicted in self.frames) - correct
+        counts = {
+            "detected": detected, "correct": correct, "incorrect": incorrect, "unsure": detected - correct - incorrect
+        }  # fmt: skip
+        return {f"face_{name}": n / total if total else None for name, n in counts.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m face_mask.replay",
+        description="Run the live page's detection, classification and tracking on a video file; print the metrics.",
+    )
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--model", choices=MODELS, help="default: live.model of params.yaml")
+    parser.add_argument(
+        "--models", type=Path, default=litert.MODELS, metavar="DIR", help="folder of the models; default: %(default)s"
+    )
+    parser.add_argument("--log-to-mlflow", action="store_true", help="log the metrics as a run of the experiment")
+    args = parser.parse_args()
+    values = settings.load()
+    name = args.model or values.live.model
+    if not args.video.is_file():
+        raise errors.UserError(f"{args.video} is not a file: name a video")
+    one = FaceClassifier.load(
+        litert.path_of(name, folder=args.models),
+        name=name,
+        size=values.image_size,
+        margin=values.unseen.margin,
+        threshold=values.evaluate.threshold,
+    )
+    session = Session(values.live, values.evaluate.threshold)
+    try:
+        for _ in replay_video(args.video, [one], {name: session}, values.live.detector_side):
+            pass
+    except video.BadVideo as error:
+        raise errors.UserError(f"{args.video} cannot be read ({error}): name another video") from None
+    json.dump(session.summary(), sys.stdout, indent=2)
+    print()
+    if args.log_to_mlflow:
+        from pipeline.tracking import sessions  # the only use of pipeline: MLflow is optional
+
+        print(f"logged to MLflow: {sessions.log(session.summaries())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,1 @@
+"""What every stage uses: validated parameters, a parallel map, a silent TensorFlow."""

@@ -1,0 +1,212 @@
+"""The parameters of params.yaml, validated: an unknown key, a wrong type or a value out of range is a one-line error.
+
+The comments in params.yaml say what each key means; this module holds their types and ranges.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from face_mask.errors import UserError
+from face_mask.settings import Fraction, Live, explain
+
+# `strict=False` accepts numbers written as text, because YAML 1.1 reads `1e-3` as text.
+BelowOne = Annotated[float, Field(ge=0, lt=1, strict=False)]
+Proportion = Annotated[float, Field(ge=0, le=1, strict=False)]
+Positive = Annotated[float, Field(gt=0, strict=False)]
+NonNegative = Annotated[float, Field(ge=0, strict=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: every key is required, no other is allowed, and values are read-only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Section):
+    source: Literal["kaggle", "archive", "folder", "synthetic"]
+    kaggle: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]
+    path: str | None
+    synthetic_per_class: Count
+    max_bad_fraction: Proportion
+
+    @model_validator(mode="after")
+    def path_is_set_if_needed(self) -> Data:
+        if self.source in ("archive", "folder") and not self.path:
+            raise ValueError(f"data.source={self.source} needs data.path")
+        return self
+
+
+class Split(Section):
+    per_class: Annotated[int, Field(ge=10)] | None
+    train: Fraction
+    val: Fraction
+    group_duplicates: bool
+    hash_distance: Annotated[int, Field(ge=0, le=16)]
+    whole_similarity: Annotated[float, Field(gt=0, le=1, strict=False)]
+    rotated_similarity: Annotated[float, Field(gt=0, le=1, strict=False)]
+    upper_similarity: Annotated[float, Field(gt=0, le=1, strict=False)]
+    max_group: Annotated[int, Field(ge=2)]
+    exclude: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def test_set_is_not_empty(self) -> Split:
+        if self.train + self.val >= 1 - 1e-9:
+            raise ValueError(
+                f"split.train + split.val = {self.train + self.val:g} leaves no images for testing: keep it below 1"
+            )
+        return self
+
+
+class Model(Section):
+    dropout: BelowOne
+
+
+class Augment(Section):
+    rotation: Annotated[float, Field(ge=0, le=180, strict=False)]
+    zoom: Proportion
+    shift: Proportion
+    shear: Annotated[float, Field(ge=0, le=45, strict=False)]
+    light: Proportion
+    colour: Proportion
+    blur: Proportion
+    min_side: Annotated[int, Field(ge=8, le=512)]
+    occlusion: Proportion
+
+
+class Cnn(Section):
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+    label_smoothing: BelowOne
+    downscale_prob: Proportion
+    ema_momentum: BelowOne
+    patience: Count
+
+
+class MobileNet(Section):
+    pretrained: Annotated[str, Field(min_length=1)]
+    head_epochs: Count
+    head_learning_rate: Positive
+    fine_tune_epochs: Annotated[int, Field(ge=0)]
+    fine_tune_blocks: Annotated[int, Field(ge=1, le=17)]
+    fine_tune_learning_rate: Positive
+    batch_size: Count
+    weight_decay: NonNegative
+    label_smoothing: BelowOne
+    downscale_prob: Proportion
+    ema_momentum: BelowOne
+    patience: Count
+
+
+class Evaluate(Section):
+    threshold: Fraction
+    confidence: Fraction
+    calibration_bins: Count
+    resamples: Count
+
+
+class Audit(Section):
+    folds: Annotated[int, Field(ge=2, le=50)]
+    inverse_regularization: Positive
+    shown: Annotated[int, Field(ge=1, le=200)]
+
+
+class Report(Section):
+    overfit_gap: Proportion
+
+
+class Unseen(Section):
+    source: Literal["kaggle", "archive", "folder", "csv", "synthetic"]
+    kaggle: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]
+    path: str | None
+    synthetic_scenes: Count
+    url_megabytes: Annotated[float, Field(gt=0, le=64, strict=False)]
+    url_seconds: Annotated[float, Field(gt=0, le=600, strict=False)]
+    margin: Annotated[float, Field(ge=0, le=2, strict=False)]
+    min_face: Count
+    max_similarity: Annotated[float, Field(gt=0, le=1, strict=False)]
+
+    @model_validator(mode="after")
+    def path_is_set_if_needed(self) -> Unseen:
+        if self.source in ("archive", "folder", "csv") and not self.path:
+            raise ValueError(f"unseen.source={self.source} needs unseen.path")
+        return self
+
+
+class Xai(Section):
+    images: Annotated[int, Field(ge=4)]
+    baseline: Literal["black_white", "black", "white", "blurred", "mean"]
+    completeness: Fraction
+    max_steps: Annotated[int, Field(ge=8)]
+    faithfulness_steps: Annotated[int, Field(ge=1, le=256)]
+    randomization_images: Count
+
+
+class Export(Section):
+    calibration_images: Count
+    max_accuracy_drop: Proportion
+
+
+class EndToEnd(Section):
+    iou_threshold: Fraction
+
+
+class Clip(Section):
+    faces: Count
+    seconds: Annotated[float, Field(gt=0, le=60, strict=False)]
+    fps: Annotated[int, Field(ge=1, le=60)]
+
+
+class Registry(Section):
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    min_val_accuracy: Proportion
+    margin: Proportion
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    image_size: Annotated[int, Field(ge=32, le=512)]
+    data: Data
+    split: Split
+    model: Model
+    augment: Augment
+    cnn: Cnn
+    mobilenet: MobileNet
+    evaluate: Evaluate
+    unseen: Unseen
+    xai: Xai
+    audit: Audit
+    report: Report
+    export: Export
+    end_to_end: EndToEnd
+    live: Live
+    clip: Clip
+    registry: Registry
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and validate the parameters. Raises UserError that names the first invalid key and why it is invalid."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run this in the root of the repository") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no keys: restore it with `git checkout {path}`")
+    return check(values, str(path))
+
+
+def check(values: dict[str, Any], path: str = "params.yaml") -> Params:
+    """Validate values that were read from `path`. Raises UserError as `load` does."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, Params)}") from None

@@ -1,1 +1,0 @@
-"""From a source of pictures to packed arrays and training batches."""

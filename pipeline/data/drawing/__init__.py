@@ -1,1 +1,0 @@
-"""Drawing people, with and without something over the face."""

@@ -1,0 +1,44 @@
+"""Features of the frozen pretrained MobileNetV2 backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+BATCH = 64
+View = Callable[[np.ndarray], np.ndarray]
+
+
+def forward_function(backbone: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from (b, s, s, 3) raw pixels 0…255 to (b, 1280) float32, averaged over image positions."""
+
+    @tf.function(reduce_retracing=True)
+    def forward(pixels):
+        scaled = tf.cast(pixels, tf.float32) / 127.5 - 1.0
+        return tf.reduce_mean(backbone(scaled, training=False), axis=(1, 2))
+
+    return lambda pixels: forward(tf.constant(pixels)).numpy()
+
+
+def write_pooled(
+    path: Path, forward: Callable[[np.ndarray], np.ndarray], images: np.ndarray, views: Sequence[View]
+) -> None:
+    """Write the features of (n, s, s, 3) raw pixels 0…255 to a .npy file: (views, n, 1280) float32.
+
+    Each of `views` turns a batch of images into others of the same shape. Memory does not grow with n.
+    """
+    array = None
+    for start in tqdm(range(0, len(images), BATCH), desc="features", unit="batch", delay=1):
+        batch = images[start : start + BATCH]
+        features = np.stack([forward(view(batch)) for view in views])
+        if array is None:
+            shape = (len(views), len(images), features.shape[2])
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        array[:, start : start + BATCH] = features
+    if array is not None:
+        array.flush()

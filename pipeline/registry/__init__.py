@@ -1,0 +1,1 @@
+"""MLflow's model registry: what a version carries, and which version is the champion."""

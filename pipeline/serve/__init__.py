@@ -1,1 +1,0 @@
-"""The models at work on pictures from outside: finding faces in them."""

@@ -1,0 +1,1 @@
+"""Where images come from: Kaggle, archives, folders, lists of web addresses, annotated data sets."""

@@ -1,0 +1,1 @@
+"""Drawn faces and scenes: a data set without an account, for the demo and the tests."""

@@ -1,0 +1,101 @@
+"""What every stage does besides its work: check the store, log one run, print a summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.values import flatten
+from pipeline.tracking.stage_runs import log_model_metrics, log_stage, log_training
+from pipeline.tracking.store import check, workspace
+from pipeline.tracking.values import stage_params, weights_digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def stage(name: str) -> Iterator[StageRun]:
+    """Run a stage: check the MLflow store first, and on success log its run and print its summary last.
+
+    What the stage logs is held back until its outputs are written, so a stage that fails logs nothing, and a store
+    that fails by then costs a warning. Raises UserError if the store cannot be reached or written at the start.
+    """
+    run = StageRun(name)
+    check()
+    yield run
+    run.finish()
+
+
+class StageRun:
+    """Collects what a stage logs and reports. Every method returns None: no logging can change an output."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.started = time.time()
+        self.metrics: dict[str, Any] = {}
+        self.tags: dict[str, str] = {}
+        self.artifacts: list[Path] = []
+        self.models: list[dict[str, Any]] = []
+        self.training: dict[str, Any] | None = None
+        self.lines: list[str] = []
+
+    def log(
+        self,
+        metrics: Mapping[str, Any] | None = None,
+        *,
+        artifacts: Sequence[Path] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add metrics (nested ones are flattened), artifacts and tags to the stage's run."""
+        self.metrics |= flatten(metrics or {})
+        self.artifacts += artifacts
+        self.tags |= tags or {}
+
+    def log_model(self, model: str, metrics: Mapping[str, Any], *, artifacts: Sequence[Path] = ()) -> None:
+        """Add metrics (nested ones are flattened) and artifacts to the run of a trained model."""
+        self.models.append({"model": model, "metrics": flatten(metrics), "artifacts": artifacts})
+
+    def log_training(
+        self, model: str, *, history: pd.DataFrame, metrics: Mapping[str, Any], artifacts: Sequence[Path]
+    ) -> None:
+        """Make the stage's run that of a trained model: `history` has one row per epoch."""
+        self.training = {"model": model, "history": history, "metrics": metrics, "artifacts": artifacts}
+
+    def report(self, line: str) -> None:
+        """Add a line to the summary that is printed when the stage ends."""
+        self.lines.append(line)
+
+    def finish(self) -> None:
+        """Log everything to MLflow, then print the summary, the last line with the seconds taken."""
+        for entry in self.models:
+            if weights_path(entry["model"]).is_file():
+                log_model_metrics(digest=model_digest(entry["model"]), **entry)
+            else:
+                missing = f"models/{entry['model']}.weights.h5 is missing"
+                print(f"{self.name}: warning: {missing}, so MLflow gets no metrics of it: run `dvc checkout`")
+        if self.training is not None:
+            log_training(digest=model_digest(self.training["model"]), started=self.started, **self.training)
+        else:
+            log_stage(
+                self.name,
+                params=stage_params(self.name),
+                metrics=self.metrics,
+                tags=self.tags,
+                artifacts=self.artifacts,
+                started=self.started,
+            )
+        for line in [*self.lines[:-1], f"{'; '.join([*self.lines[-1:], ''])}{time.time() - self.started:.1f} s"]:
+            print(f"{self.name}: {line}")
+
+
+def model_digest(model: str) -> str:
+    """The digest of the weights in the workspace, which identifies a trained model."""
+    return weights_digest(weights_path(model))
+
+
+def weights_path(model: str) -> Path:
+    return workspace() / "models" / f"{model}.weights.h5"

@@ -1,0 +1,121 @@
+"""What stages log: a run of their own, or metrics for the row of a model."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.values import flatten
+from pipeline.tracking.runs import create_child, delete_runs, find_children, log_missing, parent_run
+from pipeline.tracking.store import warn_on_failure, workspace
+from pipeline.tracking.values import model_params, resource_usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+def check_artifacts(artifacts: Sequence[Path]) -> None:
+    """Raise FileNotFoundError if an artifact is missing, which is a bug of the stage and not a failure of the store."""
+    for path in artifacts:
+        if not path.exists():
+            raise FileNotFoundError(f"artifact {path} was never written")
+
+
+def log_stage(
+    stage: str,
+    *,
+    params: Mapping[str, object],
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+    artifacts: Sequence[Path] = (),
+    started: float,
+) -> None:
+    """Log a run for a stage that started at `started` (`time.time()`); it replaces the stage's earlier run."""
+    usage = resource_usage(started)
+    check_artifacts(artifacts)
+    with warn_on_failure(stage), parent_run() as (client, parent):
+        older = find_children(client, parent, stage)
+        run = create_child(client, parent, stage, tags or {}, started)
+        log_missing(client, run, params=params, metrics={**(metrics or {}), **usage}, artifacts=artifacts)
+        delete_runs(client, older)
+
+
+def log_training(
+    model: str,
+    *,
+    params: Mapping[str, object] | None = None,
+    history: pd.DataFrame | Iterable[Mapping[str, object]],
+    metrics: Mapping[str, float],
+    digest: str,
+    artifacts: Sequence[Path] = (),
+    started: float,
+) -> None:
+    """Log the row of a model whose training started at `started`; each numeric column of `history` is a curve.
+
+    It replaces the row of the model's earlier training. If that ended with the same weights, DVC skips the later
+    stages, so their metrics are copied to the new row. Curves are named `epoch.COLUMN`.
+    """
+    usage = resource_usage(started)
+    check_artifacts(artifacts)
+    rows: Any = history if not hasattr(history, "to_dict") else history.to_dict("records")
+    with warn_on_failure(f"train_{model}"), parent_run() as (client, parent):
+        older = find_children(client, parent, f"train_{model}")
+        same = [run.data.metrics for run in older if run.data.tags.get("model.digest") == digest]
+        kept = {k: v for found in same[:1] for k, v in found.items() if not k.startswith("epoch.")}
+        run = create_child(client, parent, f"train_{model}", {"model": model, "model.digest": digest}, started)
+        log_missing(
+            client,
+            run,
+            params={**flatten(params or {}), **model_params(model)},
+            metrics={**kept, **flatten(metrics), **usage},
+            history=rows,
+            artifacts=artifacts,
+        )
+        delete_runs(client, older)
+
+
+def log_model_metrics(model: str, *, digest: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
+    """Add a later stage's metrics to the row of the model with this digest, created here if its training was cached."""
+    check_artifacts(artifacts)
+    with warn_on_failure(model), parent_run() as (client, parent):
+        run = model_row(client, parent, model, digest)[0]
+        log_missing(client, run, metrics=metrics, artifacts=artifacts)
+
+
+def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tuple[Run, int, int]:
+    """Find a model's row, created or completed from the files of its training.
+
+    Returns the run and how many parameters and metrics that added.
+    """
+    rows = find_children(client, parent, f"train_{model}")
+    run = next((one for one in rows if one.data.tags.get("model.digest") == digest), None)
+    run = run or create_child(client, parent, f"train_{model}", {"model": model, "model.digest": digest})
+    n_params, n_metrics = log_missing(
+        client,
+        run,
+        params=model_params(model),
+        history=read_history(model),
+        artifacts=missing_artifacts(client, run, [f"models/history_{model}.csv", f"models/{model}.*"]),
+    )
+    delete_runs(client, [one for one in rows if one.info.run_id != run.info.run_id])
+    return client.get_run(run.info.run_id), n_params, n_metrics
+
+
+def read_history(model: str) -> list[dict[str, str]]:
+    """The rows of models/history_MODEL.csv; empty if it is missing."""
+    path = workspace() / "models" / f"history_{model}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def missing_artifacts(client: MlflowClient, run: Run, patterns: Iterable[str]) -> list[Path]:
+    """The files in the workspace that match `patterns` and are not among the run's artifacts."""
+    logged = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    paths = [path for pattern in patterns for path in sorted(workspace().glob(pattern))]
+    return [path for path in paths if path.name not in logged]

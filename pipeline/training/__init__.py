@@ -1,0 +1,1 @@
+"""Batches, augmentation, optimizer and the training loop."""
