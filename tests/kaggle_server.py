@@ -1,6 +1,6 @@
-"""A Kaggle of our own on loopback: what the real `kaggle` client needs of it, with faults on demand.
+"""A fake Kaggle server on loopback, which the official `kaggle` client can use, with faults on demand.
 
-The client knows it as http://localhost (KAGGLE_API_ENVIRONMENT=LOCALHOST) on port 80, which needs root. So it is an
+The client calls it http://localhost (KAGGLE_API_ENVIRONMENT=LOCALHOST) on port 80, which needs root. So it is an
 HTTP proxy on any free port, and the client's requests to localhost are sent to it by `http_proxy`.
 """
 
@@ -17,8 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-API = "/api/v1/"
-RPC = "/api/v1/datasets.DatasetApiService/"  # kaggle 2; 1.7 asks GET /api/v1/datasets/…/owner/name
+RPC = "/api/v1/datasets.DatasetApiService/"
 
 
 class Request(NamedTuple):
@@ -38,7 +37,7 @@ class Kaggle(ThreadingHTTPServer):
         self.reset()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle is no news."""
+        """Ignore a client that disconnects."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -51,7 +50,7 @@ class Kaggle(ThreadingHTTPServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the client must find in its environment to come here."""
+        """The environment variables with which the client connects to this server."""
         url = f"http://127.0.0.1:{self.server_port}"
         return {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "http_proxy": url, "no_proxy": "", "NO_PROXY": ""}
 
@@ -73,11 +72,11 @@ class Handler(BaseHTTPRequestHandler):
         if path.startswith("/storage/"):
             return self.send_archive()
         if server.fault and server.fault.isdigit():
-            # As Kaggle does: the message alone, which is all the client prints, does not give the status.
+            # As from Kaggle: the client prints only the message, which does not contain the status.
             return self.answer(int(server.fault), {"code": int(server.fault), "message": "so it is"})
-        if path == RPC + "GetDatasetMetadata" or path.startswith(API + "datasets/metadata/"):
+        if path == RPC + "GetDatasetMetadata":
             return self.answer(200, {"info": {"ownerUser": "o", "datasetSlug": "n", "title": "n", "licenses": []}})
-        if path == RPC + "DownloadDataset" or path.startswith(API + "datasets/download/"):
+        if path == RPC + "DownloadDataset":
             self.send_response(302)
             self.send_header("Location", "http://localhost/storage/archive.zip")
             self.send_header("Content-Length", "0")

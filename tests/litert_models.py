@@ -1,4 +1,4 @@
-"""LiteRT models whose answer is known: P(with_mask) is the logistic function of the picture's brightness."""
+"""LiteRT models with known predictions: P(with_mask) is the logistic function of the image's brightness."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SLOPE, OFFSET = 0.02, -6.0  # of the sum of the three channels' means, which is 
 
 
 def write(folder: Path, size: int, names: tuple[str, ...] = ("cnn", "mobilenet")) -> None:
-    """Write NAME.float32.tflite and a stand-in for its weights for pictures of `size` pixels; all names the same."""
+    """Write the same model for images of `size` pixels as NAME.float32.tflite, and a placeholder for its weights."""
     import keras
 
-    from pipeline.serve import conversion
+    from pipeline.models import conversion
 
     pixels = keras.Input((size, size, 3))
     bright = keras.layers.GlobalAveragePooling2D()(pixels)
@@ -28,5 +28,5 @@ def write(folder: Path, size: int, names: tuple[str, ...] = ("cnn", "mobilenet")
 
 
 def probability(pixels: np.ndarray) -> float:
-    """P(with_mask) of a picture (h, w, 3) uint8."""
+    """P(with_mask) of an image (h, w, 3) uint8."""
     return float(1 / (1 + np.exp(-(SLOPE * pixels.mean(axis=(0, 1)).sum() + OFFSET))))

@@ -1,4 +1,4 @@
-"""What the tests of the live page work on: two small LiteRT models, a drawn scene that they judge, films."""
+"""Inputs for the tests of the live page: two small LiteRT models, a synthetic scene, and videos of it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ import av
 import numpy as np
 from PIL import Image
 
-from pipeline import params
-from pipeline.data import synthetic
-from pipeline.serve import judging, litert
+from face_mask import classifier, litert, settings
+from pipeline.synthetic import faces
 
 REPOSITORY = Path(__file__).parent.parent
 SIZE = 640, 480
-PEOPLE = (("with_mask", 13), ("with_mask", 1), ("without_mask", 17))  # a blue mask, a pale one, a bare face
-LABELS = ["with_mask", "unsure", "without_mask"]  # by the model mobilenet, from the left
+PEOPLE = (("with_mask", 13), ("with_mask", 1), ("without_mask", 17))  # a blue mask, a pale mask, no mask
+LABELS = ["with_mask", "unsure", "without_mask"]  # as the model mobilenet predicts them, from the left
 
 
 def write_models(folder: Path, size: int = 128) -> None:
-    """Two real LiteRT models: mobilenet finds blue in the lower half of a face masked; cnn the opposite of that."""
+    """Write two LiteRT models: mobilenet predicts with_mask if the lower half of a face is blue, cnn the opposite."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    from pipeline.quiet import stderr_closed
+    from face_mask.quiet import stderr_closed
 
     for name, sign in (("mobilenet", 1.0), ("cnn", -1.0)):
 
@@ -43,7 +42,7 @@ def write_models(folder: Path, size: int = 128) -> None:
 
 
 def workspace(folder: Path) -> Path:
-    """A folder to start the server in: parameters and models, and what MLflow's store needs."""
+    """A folder to start the server in, with parameters, models, and the dvc.yaml that locates the MLflow store."""
     write_models(folder / litert.MODELS)
     shutil.copy(REPOSITORY / "params.yaml", folder)
     (folder / "dvc.yaml").write_text("stages: {}\n")
@@ -51,35 +50,39 @@ def workspace(folder: Path) -> Path:
 
 
 def scene() -> Image.Image:
-    """PEOPLE side by side at 640x480."""
-    picture = Image.new("RGB", SIZE, (96, 104, 100))
+    """PEOPLE side by side at 640×480."""
+    image = Image.new("RGB", SIZE, (96, 104, 100))
     for place, (label, number) in enumerate(PEOPLE):
-        picture.paste(synthetic.draw_picture(1, label, number, 208), (4 + 212 * place, 120 + 20 * place))
-    return picture
+        image.paste(faces.draw_image(1, label, number, 208), (4 + 212 * place, 120 + 20 * place))
+    return image
 
 
-def nobody() -> Image.Image:
+def empty_scene() -> Image.Image:
     return Image.new("RGB", SIZE, (96, 104, 100))
 
 
-def jpeg(picture: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=92)
+    image.save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
 
 
-def expected(picture: Image.Image, folder: Path, model: str = "mobilenet") -> list[judging.Judged]:
-    """What the core finds in a picture, from the left."""
-    p = params.load()
-    classify = litert.load(litert.path_of(model, folder=folder / litert.MODELS))
-    found = judging.judge_faces(
-        np.asarray(picture), classify, size=p.image_size, margin=p.unseen.margin, largest=p.live.detector_side
+def expected(image: Image.Image, folder: Path, model: str = "mobilenet") -> list[classifier.Prediction]:
+    """The predictions of FaceClassifier for an image, from the left."""
+    values = settings.load()
+    loaded = classifier.FaceClassifier.load(
+        litert.path_of(model, folder=folder / litert.MODELS),
+        name=model,
+        size=values.image_size,
+        margin=values.unseen.margin,
+        threshold=values.evaluate.threshold,
     )
-    return sorted(found, key=lambda one: one.box[0])
+    predictions = loaded.predict_faces(np.asarray(image), max_side=values.live.detector_side)
+    return sorted(predictions, key=lambda prediction: prediction.box[0])
 
 
-def write_film(path: Path, pictures: list[Image.Image], fps: int = 15) -> Path:
-    """A film of one picture a frame: .mjpeg, which Chromium takes for a camera, or .webm, which it plays."""
+def write_video(path: Path, images: list[Image.Image], fps: int = 15) -> Path:
+    """Write images as a video: .mjpeg, which Chromium accepts as a camera, or .webm, which it plays."""
     codec = {".mjpeg": "mjpeg", ".webm": "vp8"}[path.suffix]
     with av.open(str(path), "w", format=path.suffix[1:]) as container:
         stream = container.add_stream(codec, rate=fps)
@@ -90,7 +93,7 @@ def write_film(path: Path, pictures: list[Image.Image], fps: int = 15) -> Path:
             stream.options = {"qmin": "2", "qmax": "2"}
         else:
             stream.options = {"deadline": "realtime", "cpu-used": "8", "crf": "5", "b": "5M"}
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
         container.mux(stream.encode(None))
     return path

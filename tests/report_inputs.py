@@ -1,8 +1,9 @@
-"""Everything the report reads, made up: plausible, small, and the same for the same seed."""
+"""Synthetic inputs of the report: plausible, small, and reproducible."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline.data import packing
-from pipeline.reporting.inputs import MODELS
-from pipeline.scoring import calibration, comparison, curves, intervals, metrics, unseen
+from face_mask.schema import LABELS, MODELS
+from pipeline.dataset import packing
+from pipeline.scoring import calibration, curves, intervals, mcnemar, metrics, unseen_metrics
 
 N_TEST, N_TRAIN, N_VAL = 60, 100, 40
 
@@ -31,8 +32,14 @@ def probabilities(y_true: np.ndarray, sharpness: float, generator: np.random.Gen
     return 1 / (1 + np.exp(-(sharpness * (2 * y_true - 1) + generator.normal(0, 2, len(y_true)))))
 
 
+def curve_of_both(
+    make: Callable[[np.ndarray, np.ndarray], pd.DataFrame], y_true: np.ndarray, y_prob: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    return curves.of_both(lambda model: make(y_true, y_prob[model]))
+
+
 def fabricate(folder: Path, *, unseen_and_xai_only: bool = False) -> None:
-    """Write all inputs of the report below `folder`; or only those of the later stages, beside real ones."""
+    """Write all inputs of the report to `folder`, or only those of the later stages if the others exist."""
     generator = np.random.default_rng(7)
     if not unseen_and_xai_only:
         fabricate_first_half(folder, generator)
@@ -43,7 +50,7 @@ def fabricate(folder: Path, *, unseen_and_xai_only: bool = False) -> None:
 
 def fabricate_first_half(folder: Path, generator: np.random.Generator) -> None:
     n = N_TRAIN + N_VAL + N_TEST
-    label = np.array(packing.LABELS)[np.arange(n) % 2]
+    label = np.array(LABELS)[np.arange(n) % 2]
     split = np.repeat(["train", "val", "test"], [N_TRAIN, N_VAL, N_TEST])
     paths = [f"data/{one}/{one}_{i}.jpg" for i, one in enumerate(label)]
     manifest = pd.DataFrame({"path": paths, "label": label, "split": split, "group": range(n), "row": range(n)})
@@ -58,35 +65,44 @@ def fabricate_first_half(folder: Path, generator: np.random.Generator) -> None:
     write_table(folder / "data/predictions.csv", predictions)
     of = {name: predictions[predictions["split"] == name] for name in ("train", "val", "test")}
     truth = {name: packing.to_classes(rows["label"]) for name, rows in of.items()}
+    histories: dict[str, pd.DataFrame] = {}
     for model in MODELS:
         y_prob, y_test = of["test"][model].to_numpy(), truth["test"]
         other = of["test"][next(one for one in MODELS if one != model)].to_numpy()
         test = metrics.classification_metrics(y_test, y_prob)
-        figures = partial(intervals.no_plain_shares, y_true=y_test, y_prob=y_prob, threshold=0.5)
-        test |= intervals.bootstrap(y_test, figures, resamples=20)
-        shares = {one: metrics.accuracy(truth[one], of[one][model].to_numpy(), 0.5) for one in ("train", "val")}
-        right = [metrics.called_right(y_test, prob, 0.5) for prob in (y_prob, other)]
+        resampled = partial(intervals.bootstrap_metrics, y_true=y_test, y_prob=y_prob, threshold=0.5)
+        test |= intervals.bootstrap(y_test, resampled, resamples=20)
+        accuracy = {one: metrics.accuracy(truth[one], of[one][model].to_numpy(), 0.5) for one in ("train", "val")}
+        correct = [metrics.is_correct(y_test, prob, 0.5) for prob in (y_prob, other)]
         found = {
-            "train": {"accuracy": shares["train"]},
-            "val": {"accuracy": shares["val"]},
-            "overfit_gap": shares["train"] - test["accuracy"],
+            "train": {"accuracy": accuracy["train"]},
+            "val": {"accuracy": accuracy["val"]},
+            "overfit_gap": accuracy["train"] - test["accuracy"],
             "test": test,
-            "versus": comparison.mcnemar(*right),
+            "versus": mcnemar.mcnemar(*correct),
         }
         write_json(folder / f"metrics/{model}.json", found)
         write_json(folder / f"docs/results/random_split/{model}.json", found)
-        write_curves(folder, model, y_test, y_prob)
         history = pd.DataFrame({"epoch": range(1, 7), "loss": [0.7, 0.5, 0.4, 0.3, 0.25, 0.2]})
         history = history.assign(
             val_loss=[0.6, 0.4, 0.3, 0.31, 0.32, 0.36], val_accuracy=[0.6, 0.8, 0.9, 0.9, 0.9, 0.9]
         )
         if model == "mobilenet":
             history["phase"] = ["head"] * 3 + ["fine-tune"] * 3
-        write_table(folder / f"plots/history_{model}.csv", history)
+        histories[model] = history
+    write_table(folder / "plots/training.csv", curves.of_both(histories.__getitem__))
+    prob = {model: of["test"][model].to_numpy() for model in MODELS}
+    for name, make in {
+        "roc": curves.roc,
+        "pr": curves.precision_recall,
+        "confusion": curves.confusion,
+        "reliability": calibration.reliability,
+    }.items():
+        write_table(folder / f"plots/{name}.csv", curve_of_both(make, truth["test"], prob))
 
-    counts = {name: dict.fromkeys(packing.LABELS, size // 2) for name, size in
+    counts = {name: dict.fromkeys(LABELS, size // 2) for name, size in
               (("train", N_TRAIN), ("val", N_VAL), ("test", N_TEST))}  # fmt: skip
-    summary = {"pictures": n, **counts, "left_out": {"bad": 0}, "cross_split_duplicates": 0}
+    summary = {"images": n, **counts, "left_out": {"bad": 0}, "cross_split_duplicates": 0}
     data = {"source": "archive", "name": "made_up.zip", "with_mask": n // 2, "sha256": "0" * 64}
     for results in ("metrics", "docs/results/random_split"):
         write_json(folder / results / "split.json", summary)
@@ -97,33 +113,24 @@ def fabricate_first_half(folder: Path, generator: np.random.Generator) -> None:
     write_table(folder / "data/audit/label_issues.csv", issues)
     write_json(
         folder / "metrics/audit.json",
-        {"n": n, "n_suspected": 2, "share": 2 / n, "n_disagreeing": 9,
+        {"n": n, "n_suspected": 2, "suspected_fraction": 2 / n, "n_disagreeing": 9,
          "by_label": {"with_mask": 1, "without_mask": 1}, "by_split": {"train": 0, "val": 0, "test": 2}},
     )  # fmt: skip
     Image.fromarray(generator.integers(0, 256, (40, 60, 3), np.uint8)).save(folder / "plots/audit.png")
 
 
-def write_curves(folder: Path, model: str, y_true: np.ndarray, y_prob: np.ndarray) -> None:
-    write_table(folder / f"plots/roc_{model}.csv", curves.roc(y_true, y_prob))
-    write_table(folder / f"plots/pr_{model}.csv", curves.precision_recall(y_true, y_prob))
-    write_table(folder / f"plots/confusion_{model}.csv", curves.confusion(y_true, y_prob))
-    write_table(folder / f"plots/reliability_{model}.csv", calibration.reliability(y_true, y_prob))
-
-
 def fabricate_unseen(folder: Path, generator: np.random.Generator) -> None:
     y_true = (np.arange(300) < 240).astype(int)
-    faces = pd.DataFrame(
-        {"path": [f"images/face{i}.jpg#1" for i in range(300)], "label": np.array(packing.LABELS)[y_true]}
-    )
+    faces = pd.DataFrame({"path": [f"images/face{i}.jpg#1" for i in range(300)], "label": np.array(LABELS)[y_true]})
     faces["face_size"] = generator.integers(32, 150, 300)
     for model, sharpness in (("cnn", 4.0), ("mobilenet", 6.0)):
         y_prob = probabilities(y_true, sharpness, generator).round(6)
         faces[model] = y_prob
-        right = metrics.called_right(y_true, y_prob, 0.5)
+        correct = metrics.is_correct(y_true, y_prob, 0.5)
         m = metrics.classification_metrics(y_true, y_prob)
         by_size = {}
         for name, low, high in (("32_47", 32, 48), ("48_95", 48, 96), ("96_up", 96, 999)):
-            here = right[(faces["face_size"] >= low) & (faces["face_size"] < high)]
+            here = correct[(faces["face_size"] >= low) & (faces["face_size"] < high)]
             ends = metrics.wilson(int(here.sum()), len(here))
             by_size[name] = {"n": len(here), "accuracy": here.mean(), "accuracy_low": ends[0], "accuracy_high": ends[1]}
         found = {
@@ -135,14 +142,15 @@ def fabricate_unseen(folder: Path, generator: np.random.Generator) -> None:
             "mean_confidence_without_mask": np.maximum(y_prob, 1 - y_prob)[y_true == 0].mean(),
             **intervals.bootstrap(
                 y_true,
-                partial(unseen.no_plain_shares, y_true=y_true, y_prob=y_prob, threshold=0.5),
+                partial(unseen_metrics.bootstrap_metrics, y_true=y_true, y_prob=y_prob, threshold=0.5),
                 resamples=20,
             ),
             "incorrect_called_mask": 21, "n_incorrect": 30, "by_size": by_size,
         }  # fmt: skip
         write_json(folder / f"metrics/unseen_{model}.json", found)
-        write_table(folder / f"plots/unseen_roc_{model}.csv", curves.roc(y_true, y_prob))
-        write_table(folder / f"plots/unseen_pr_{model}.csv", curves.precision_recall(y_true, y_prob))
+    y_probs = {model: faces[model].to_numpy() for model in MODELS}
+    for name, make in {"unseen_roc": curves.roc, "unseen_pr": curves.precision_recall}.items():
+        write_table(folder / f"plots/{name}.csv", curve_of_both(make, y_true, y_probs))
     write_table(folder / "data/unseen/predictions.csv", faces)
     write_json(
         folder / "metrics/unseen_faces.json", {"source": "kaggle", "name": "made/up", "left_out": {"too_small": 5}}
@@ -161,17 +169,27 @@ def fabricate_xai(folder: Path, generator: np.random.Generator) -> None:
         write_json(
             folder / f"metrics/xai_{model}.json", found | {"insertion_auc_random": 0.6, "deletion_auc_random": 0.6}
         )
-    for name in ("test_correct.png", "test_wrong.png", "unseen_correct.png", "unseen_wrong.png"):
-        path = folder / "plots/xai" / name
+    for name in (
+        "test_with_mask_correct",
+        "test_without_mask_incorrect",
+        "unseen_with_mask_correct",
+        "unseen_without_mask_incorrect",
+    ):
+        path = folder / f"plots/xai/{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (60, 120, 3), np.uint8)).save(path)
 
 
 def fabricate_use(folder: Path) -> None:
-    """The figures of detection and classification together, and of the replayed clip."""
+    """Metrics of detection and classification combined, and of the replayed clip."""
     for model in MODELS:
-        both = {"n_both": 40, "both": 0.9, "both_low": 0.8, "both_high": 0.95}
-        write_json(folder / f"metrics/end_to_end_{model}.json", both)
+        end_to_end = {
+            "n_end_to_end": 40,
+            "end_to_end_accuracy": 0.9,
+            "end_to_end_accuracy_low": 0.8,
+            "end_to_end_accuracy_high": 0.95,
+        }
+        write_json(folder / f"metrics/end_to_end_{model}.json", end_to_end)
         webcam = {"mean_confidence_with_mask": 0.96, "mean_confidence_without_mask": 0.93}
-        filmed = {"filmed_face_right": 0.9, "filmed_face_wrong": 0.04}
-        write_json(folder / f"metrics/replay_{model}.json", {"frames": 90, **webcam, **filmed})
+        recorded = {"face_correct": 0.9, "face_incorrect": 0.04}
+        write_json(folder / f"metrics/live_{model}.json", {"frames": 90, **webcam, **recorded})

@@ -1,4 +1,4 @@
-"""Archives are never trusted."""
+"""Untrusted archives: hostile and damaged ones are rejected in one line."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.data import archives
-from pipeline.errors import UserError
+from face_mask.errors import UserError
+from pipeline.sources import archives
 
 GOOD = ["data/with_mask/a.jpg", "data/without_mask/b.jpg"]
 
 
-def make_zip(path: Path, names: Sequence[str | zipfile.ZipInfo], content: bytes = b"picture", **options) -> Path:
+def make_zip(path: Path, names: Sequence[str | zipfile.ZipInfo], content: bytes = b"image", **options) -> Path:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile's own about names that come twice
+        warnings.simplefilter("ignore")  # from zipfile, about duplicate names
         with zipfile.ZipFile(path, "w", **options) as zf:
             for name in names:
                 zf.writestr(name, content)
@@ -32,7 +32,7 @@ def make_zip(path: Path, names: Sequence[str | zipfile.ZipInfo], content: bytes 
 
 
 def patched(path: Path, old: bytes, new: bytes, count: int = -1) -> Path:
-    """Bytes of a zip changed behind zipfile's back."""
+    """Replace bytes of a zip file."""
     content = path.read_bytes()
     assert old in content
     path.write_bytes(content.replace(old, new, count))
@@ -40,7 +40,7 @@ def patched(path: Path, old: bytes, new: bytes, count: int = -1) -> Path:
 
 
 def central_field(path: Path, member: int, offset: int, form: str, value: int) -> Path:
-    """One field of a member's entry in the central directory overwritten."""
+    """Overwrite one field of a member's entry in the central directory."""
     content = bytearray(path.read_bytes())
     at = -1
     for _ in range(member + 1):
@@ -52,7 +52,7 @@ def central_field(path: Path, member: int, offset: int, form: str, value: int) -
 
 def refused(path: Path, *words: str) -> str:
     with pytest.raises(UserError) as caught:
-        archives.list_pictures(path, called="the.zip")
+        archives.list_images(path, display_name="the.zip")
     message = str(caught.value)
     assert "\n" not in message
     for word in ("the.zip", *words):
@@ -61,32 +61,32 @@ def refused(path: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize("prefix", ["", "data/", "a/b/", "./"])
-def test_labels_are_the_folders_pictures_lie_in(tmp_path: Path, prefix: str) -> None:
+def test_labels_are_the_names_of_the_folders(tmp_path: Path, prefix: str) -> None:
     names = [f"{prefix}with_mask/{name}" for name in ("b.jpg", "a.PNG")] + [f"{prefix}without_mask/c.jpeg"]
-    found = archives.list_pictures(make_zip(tmp_path / "a.zip", names))
+    found = archives.list_images(make_zip(tmp_path / "a.zip", names))
     assert found == {"without_mask": names[2:], "with_mask": sorted(names[:2])}
 
 
 def test_backslashes_of_old_windows_tools_are_separators(tmp_path: Path) -> None:
     names = [name.replace("/", "\\") for name in GOOD]
-    assert archives.list_pictures(make_zip(tmp_path / "a.zip", names))["with_mask"] == names[:1]
+    assert archives.list_images(make_zip(tmp_path / "a.zip", names))["with_mask"] == names[:1]
 
 
-def test_litter_is_passed_over_and_other_files_are_counted(tmp_path: Path) -> None:
-    litter = ["__MACOSX/data/with_mask/._a.jpg", "data/with_mask/.DS_Store", "data/Thumbs.db", "data/.x/c.jpg"]
-    path = make_zip(tmp_path / "a.zip", [*GOOD, *litter, "data/with_mask/notes.txt", "data/", "README.md"])
-    pictures, ignored = archives.inspect(path)
-    assert pictures == {"without_mask": GOOD[1:], "with_mask": GOOD[:1]}
+def test_system_files_are_ignored_and_other_files_are_counted(tmp_path: Path) -> None:
+    system_files = ["__MACOSX/data/with_mask/._a.jpg", "data/with_mask/.DS_Store", "data/Thumbs.db", "data/.x/c.jpg"]
+    path = make_zip(tmp_path / "a.zip", [*GOOD, *system_files, "data/with_mask/notes.txt", "data/", "README.md"])
+    images, ignored = archives.inspect(path)
+    assert images == {"without_mask": GOOD[1:], "with_mask": GOOD[:1]}
     assert ignored == 2
 
 
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("../with_mask/x.jpg", "climbs out"),
-        ("data/with_mask/../../../x.jpg", "climbs out"),
-        ("..\\with_mask\\x.jpg", "climbs out"),
-        ("..", "climbs out"),
+        ("../with_mask/x.jpg", "leads out"),
+        ("data/with_mask/../../../x.jpg", "leads out"),
+        ("..\\with_mask\\x.jpg", "leads out"),
+        ("..", "leads out"),
         ("/etc/passwd", "absolute"),
         ("\\with_mask\\x.jpg", "absolute"),
         ("C:\\with_mask\\x.jpg", "absolute"),
@@ -102,10 +102,12 @@ def test_names_that_leave_the_archive(tmp_path: Path, name: str, word: str) -> N
 
 def test_a_name_cut_short_by_a_nul(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", [*GOOD, "data/with_mask/x.jpgQ/../x"])
-    refused(patched(path, b"x.jpgQ", b"x.jpg\0"), "climbs out")
+    refused(patched(path, b"x.jpgQ", b"x.jpg\0"), "leads out")
 
 
-@pytest.mark.parametrize(("mode", "word"), [(0o120777, "link"), (0o010644, "no regular file"), (0o060644, "regular")])
+@pytest.mark.parametrize(
+    ("mode", "word"), [(0o120777, "link"), (0o010644, "not a regular file"), (0o060644, "regular")]
+)
 def test_links_and_devices(tmp_path: Path, mode: int, word: str) -> None:
     entry = zipfile.ZipInfo("data/with_mask/link.jpg")
     entry.external_attr = mode << 16
@@ -116,7 +118,7 @@ def test_encrypted_members(tmp_path: Path) -> None:
     refused(central_field(make_zip(tmp_path / "a.zip", GOOD), 1, 8, "<H", 1), "encrypted", "b.jpg")
 
 
-def test_members_that_come_twice(tmp_path: Path) -> None:
+def test_duplicate_members(tmp_path: Path) -> None:
     refused(make_zip(tmp_path / "a.zip", [*GOOD, GOOD[0]]), "twice")
 
 
@@ -135,7 +137,7 @@ def test_a_member_that_reaches_into_the_central_directory(tmp_path: Path) -> Non
     refused(central_field(make_zip(tmp_path / "a.zip", GOOD), 1, 20, "<L", 5000), "overlaps")
 
 
-def test_a_member_larger_than_any_picture(tmp_path: Path) -> None:
+def test_a_member_larger_than_any_image(tmp_path: Path) -> None:
     refused(central_field(make_zip(tmp_path / "a.zip", GOOD), 1, 24, "<L", 1 << 30), "unpacks to")
 
 
@@ -146,7 +148,7 @@ def test_a_bomb_of_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     refused(path, "bomb")
 
 
-def test_a_declared_size_that_lies_does_not_unpack_further(tmp_path: Path) -> None:
+def test_a_wrong_declared_size_does_not_unpack_further(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", GOOD, bytes(32 << 20), compression=zipfile.ZIP_DEFLATED)
     central_field(path, 0, 24, "<L", 10)
     with zipfile.ZipFile(path) as zf, pytest.raises(zipfile.BadZipFile):
@@ -169,13 +171,13 @@ def test_damaged_members_are_bad_zips_one_by_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["data/with_mask/a.jpg"], ["no pictures in a folder without_mask/"]),
-        (["data/without_mask/a.jpg", "data/with_mask/"], ["no pictures in a folder with_mask/"]),
-        ([*GOOD[1:], "data/with_mask/a.txt"], ["only files that are no pictures (1)", "with_mask"]),
-        ([*GOOD, "data/masks/c.jpg", "data/masks/d.jpg"], ["2 pictures", "'masks'", "no class"]),
+        (["data/with_mask/a.jpg"], ["no images in a folder without_mask/"]),
+        (["data/without_mask/a.jpg", "data/with_mask/"], ["no images in a folder with_mask/"]),
+        ([*GOOD[1:], "data/with_mask/a.txt"], ["only files that are not images (1)", "with_mask"]),
+        ([*GOOD, "data/masks/c.jpg", "data/masks/d.jpg"], ["2 images", "'masks'", "not a class"]),
         ([*GOOD, "data/With_Mask/c.jpg"], ["'With_Mask'"]),
         ([*GOOD, "c.jpg"], ["no class folder", "c.jpg"]),
-        ([], ["no pictures"]),
+        ([], ["no images"]),
     ],
 )
 def test_classes_missing_empty_or_unknown(tmp_path: Path, names: list[str], words: list[str]) -> None:
@@ -183,16 +185,16 @@ def test_classes_missing_empty_or_unknown(tmp_path: Path, names: list[str], word
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"<html>Log in to this network</html>", b"PK\x05\x06"])
-def test_files_that_are_no_zip(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_zips(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(content)
-    refused(path, "no zip archive")
+    refused(path, "not a zip archive")
 
 
 def test_a_zip_cut_short(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", GOOD)
     path.write_bytes(path.read_bytes()[:-30])
-    refused(path, "no zip archive")
+    refused(path, "not a zip archive")
 
 
 def test_a_zip_that_is_missing_or_a_folder(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_a_zip_that_is_missing_or_a_folder(tmp_path: Path) -> None:
 
 
 def test_long_names_are_shown_short(tmp_path: Path) -> None:
-    assert len(refused(make_zip(tmp_path / "a.zip", [*GOOD, "../" + 5000 * "x"]), "climbs out")) < 300
+    assert len(refused(make_zip(tmp_path / "a.zip", [*GOOD, "../" + 5000 * "x"]), "leads out")) < 300
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -210,14 +212,14 @@ def test_any_damage_is_one_line_or_harmless(tmp_path: Path, changes: list[tuple[
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zf:
         for name in GOOD:
-            zf.writestr(name, b"picture" * 20)
+            zf.writestr(name, b"image" * 20)
     content = bytearray(buffer.getvalue())
     for place, value in changes:
         content[place % len(content)] = value
     path = tmp_path / "a.zip"
     path.write_bytes(content)
     try:
-        found = archives.list_pictures(path)
+        found = archives.list_images(path)
     except UserError:
         return
     with zipfile.ZipFile(path) as zf:
@@ -232,6 +234,6 @@ def test_75_000_members_are_listed_in_two_seconds(tmp_path: Path) -> None:
     ]
     path = make_zip(tmp_path / "a.zip", names, b"")
     started = time.process_time()
-    found = archives.list_pictures(path)
+    found = archives.list_images(path)
     assert sum(map(len, found.values())) == 75_000
-    assert time.process_time() - started < 5  # 1 s where nothing else runs
+    assert time.process_time() - started < 5  # 1 s on an idle machine

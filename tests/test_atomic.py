@@ -1,4 +1,4 @@
-"""Files are whole or not there, and a command ends on what a user can mend with one line."""
+"""Files are written completely or not at all, and a command ends with one line on an error that a user can fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import atomic, errors
+from face_mask import errors, files
 
 
 def names(folder: Path) -> list[str]:
@@ -20,35 +20,35 @@ def names(folder: Path) -> list[str]:
 
 
 def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "figures.json"
-    atomic.write_json(path, {"a": 1})
+    path = tmp_path / "deep" / "metrics.json"
+    files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
-        atomic.write_json(path, {"a": float("nan")})
-    with pytest.raises(RuntimeError), atomic.replacing(path) as aside:
+        files.write_json(path, {"a": float("nan")})
+    with pytest.raises(RuntimeError), files.replacing(path) as aside:
         aside.write_text("half")
         raise RuntimeError
     assert path.read_text() == '{\n  "a": 1\n}\n'
-    assert names(path.parent) == ["figures.json"]
+    assert names(path.parent) == ["metrics.json"]
 
 
 def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path) -> None:
-    path = tmp_path / "figures [1].json"
+    path = tmp_path / "metrics [1].json"
     code = f"""
 import time
-from pipeline import atomic
-with atomic.replacing({str(path)!r}) as aside:
+from face_mask import files
+with files.replacing({str(path)!r}) as aside:
     aside.write_text("half")
     time.sleep(60)
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(atomic.__file__).parents[1])
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(files.__file__).parents[1])
     while not names(tmp_path):
         time.sleep(0.05)
-    with atomic.replacing(path) as aside:  # the other is still alive: what it writes is left alone
+    with files.replacing(path) as aside:  # the other is still alive: what it writes is left alone
         aside.write_text("whole")
     assert names(tmp_path) == sorted([f".{process.pid}.{path.name}", path.name])
     process.send_signal(signal.SIGKILL)
     process.wait()
-    atomic.write_text(path, "again")
+    files.write_text(path, "again")
     assert names(tmp_path) == [path.name]
 
 

@@ -1,10 +1,10 @@
-"""Who is served: every case of the rule."""
+"""Which model is served: every case of the champion rule."""
 
 from __future__ import annotations
 
 import pytest
 
-from pipeline.serve.champion import Version, choose
+from pipeline.registry.champion import Version, choose
 
 
 def version(number: int, accuracy: float | None, model: str = "cnn", **other: str | None) -> Version:
@@ -15,15 +15,20 @@ def version(number: int, accuracy: float | None, model: str = "cnn", **other: st
 CNN, MOBILENET = version(3, 0.975), version(4, 0.99, "mobilenet")
 
 
-def chosen(champion: Version | None, *candidates: Version, floor: float = 0.97, margin: float = 0.0, afresh=False):
-    """The number of the version that is to be champion, and why."""
-    these = candidates or (CNN, MOBILENET)
-    winner, why = choose(these, champion, min_val_accuracy=floor, margin=margin, afresh=afresh)
+def chosen(champion: Version | None, *candidates: Version, floor: float = 0.97, margin: float = 0.0, ignore=False):
+    """The number of the version that is chosen, and the reason."""
+    winner, why = choose(
+        candidates or (CNN, MOBILENET),
+        champion,
+        min_val_accuracy=floor,
+        margin=margin,
+        ignore_champion=ignore,
+    )
     assert "\n" not in why
     return winner and winner.number, why
 
 
-def test_the_better_one_is_the_first_champion_in_whatever_order_they_come():
+def test_the_better_model_becomes_the_first_champion_in_either_order():
     for order in ((CNN, MOBILENET), (MOBILENET, CNN)):
         number, why = chosen(None, *order)
         assert number == "4"
@@ -31,22 +36,22 @@ def test_the_better_one_is_the_first_champion_in_whatever_order_they_come():
         assert "there was none" in why
 
 
-def test_of_two_equal_ones_the_first_is_taken_unless_the_other_is_champion():
-    twin = version(4, CNN.val_accuracy, "mobilenet")
-    assert chosen(None, CNN, twin)[0] == "3"
-    assert chosen(twin, CNN, twin)[0] == "4"
+def test_of_two_equal_models_the_first_is_chosen_unless_the_other_is_champion():
+    equal = version(4, CNN.val_accuracy, "mobilenet")
+    assert chosen(None, CNN, equal)[0] == "3"
+    assert chosen(equal, CNN, equal)[0] == "4"
 
 
-def test_below_the_floor_none_becomes_champion_and_the_champion_stays():
+def test_below_the_minimum_no_model_becomes_champion_and_the_champion_stays():
     assert chosen(None, floor=0.991) == (
         None,
         "there is no champion: version 4 (mobilenet, validation accuracy 99.00%) is below registry.min_val_accuracy"
         " = 99.10%",
     )
-    assert chosen(None, floor=0.99)[0] == "4"  # the floor itself will do
+    assert chosen(None, floor=0.99)[0] == "4"  # the minimum itself suffices
     number, why = chosen(version(1, 0.5), floor=0.991)
     assert number == "1" and "stays champion" in why and "min_val_accuracy" in why
-    assert chosen(version(1, 0.5), floor=0.991, afresh=True)[0] == "1"
+    assert chosen(version(1, 0.5), floor=0.991, ignore=True)[0] == "1"
 
 
 @pytest.mark.parametrize(
@@ -62,22 +67,22 @@ def test_a_challenger_must_be_better_by_more_than_the_margin(before, margin, win
 
 
 def test_the_same_version_stays_and_the_same_weights_with_other_code_take_over():
-    assert chosen(MOBILENET) == ("4", f"{MOBILENET} stays champion: nothing better was trained")
+    assert chosen(MOBILENET) == ("4", f"{MOBILENET} stays champion: no better model was trained")
     assert chosen(MOBILENET, floor=0.999)[0] == "4"
     number, why = chosen(version(1, 0.99, "mobilenet", weights=MOBILENET.weights), margin=0.5)
-    assert number == "4" and "present code and settings" in why
-    # The champion's own retry is no reason against a better one beside it.
+    assert number == "4" and "current code and settings" in why
+    # A candidate with the champion's weights does not keep a better one from taking over.
     assert chosen(CNN)[0] == "4"
 
 
 @pytest.mark.parametrize("other", [version(1, 0.5, validation="others"), version(1, 0.5, validation=None),
                                    version(1, None)])  # fmt: skip
-def test_an_accuracy_on_other_pictures_or_an_unknown_one_is_not_compared(other):
+def test_an_accuracy_on_other_images_or_an_unknown_one_is_not_compared(other):
     number, why = chosen(other)
-    assert number == "1" and "other validation pictures" in why and "--afresh" in why
-    number, why = chosen(other, afresh=True)
-    assert number == "4" and "afresh" in why
+    assert number == "1" and "validated on other images" in why and "--ignore-champion" in why
+    number, why = chosen(other, ignore=True)
+    assert number == "4" and "without regard to" in why
 
 
-def test_one_model_alone_will_do():
+def test_a_single_candidate_suffices():
     assert chosen(None, CNN)[0] == "3"

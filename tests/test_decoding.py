@@ -1,4 +1,4 @@
-"""Every kind of file that a class folder may hold becomes the right pixels, or a reason why not."""
+"""Every kind of file in a class folder is decoded correctly, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import decoding
+from face_mask import decoding
 
 RED, WHITE = (200, 30, 30), (255, 255, 255)
 
@@ -33,13 +33,13 @@ def is_halves(pixels: np.ndarray, tolerance: int = 0) -> bool:
     return bool(np.abs(left - RED).max() <= tolerance and np.abs(right - WHITE).max() <= tolerance)
 
 
-def test_a_picture_becomes_a_square_of_raw_rgb_pixels_and_is_described():
+def test_an_image_is_decoded_to_square_rgb_with_its_metadata():
     content = encoded(halves())
-    picture = decoding.decode(content, 32)
-    assert picture.pixels.shape == (32, 32, 3) and picture.pixels.dtype == np.uint8
-    assert is_halves(picture.pixels)
-    assert (picture.width, picture.height, picture.format) == (60, 40, "PNG")
-    assert picture.content_hash == hashlib.sha256(content).hexdigest()
+    image = decoding.decode(content, 32)
+    assert image.pixels.shape == (32, 32, 3) and image.pixels.dtype == np.uint8
+    assert is_halves(image.pixels)
+    assert (image.width, image.height, image.format) == (60, 40, "PNG")
+    assert image.content_hash == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_a_picture_becomes_a_square_of_raw_rgb_pixels_and_is_described():
     ],
     ids=["palette", "rgba", "jpeg", "cmyk", "webp", "bmp", "gif"],
 )
-def test_every_kind_of_encoding_gives_the_same_picture(content, tolerance):
+def test_every_encoding_gives_the_same_pixels(content, tolerance):
     assert is_halves(decoding.decode(content, 32).pixels, tolerance)
 
 
-def test_transparent_parts_are_white_as_a_viewer_shows_them():
+def test_transparent_parts_become_white():
     image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
     image.paste((*RED, 255), (0, 0, 20, 40))
     assert is_halves(decoding.decode(encoded(image), 32).pixels)
@@ -68,7 +68,7 @@ def test_transparent_parts_are_white_as_a_viewer_shows_them():
     assert (pixels[:, -12:] == 255).all()
 
 
-def test_grey_pictures_keep_their_range():
+def test_grey_images_keep_their_range():
     ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
     pixels = decoding.decode(encoded(Image.fromarray(ramp)), 64).pixels
     assert pixels[0, 0, 0] == 0 and pixels[0, -1, 0] == 255
@@ -78,7 +78,7 @@ def test_grey_pictures_keep_their_range():
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation):
     upright = halves()
-    # What a camera stores: the picture that, transformed as the tag says, is upright.
+    # What a camera stores: an image that is upright once it is transformed as the tag says.
     stored = {
         1: upright,
         2: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -110,21 +110,21 @@ whole = encoded(halves().resize((300, 300)), "JPEG")
     ("content", "reason"),
     [
         (b"", "empty file"),
-        (b"<html>not a picture</html>", "no picture"),
+        (b"<html>not an image</html>", "not an image"),
         (whole[: len(whole) // 2], "damaged"),
         (encoded(halves())[:60], "damaged"),
-        (os.urandom(2000), "no picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no picture"),  # Pillow would start Ghostscript for it
+        (os.urandom(2000), "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),  # for which Pillow would start Ghostscript
     ],
     ids=["empty", "html", "cut jpeg", "cut png", "noise", "postscript"],
 )
-def test_what_is_no_picture_has_a_reason(content, reason):
-    with pytest.raises(decoding.BadPicture, match=reason):
+def test_a_file_that_is_not_an_image_has_a_reason(content, reason):
+    with pytest.raises(decoding.BadImage, match=reason):
         decoding.decode(content, 32)
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     bomb = encoded(Image.new("1", (30_000, 30_000)))
     assert len(bomb) < 200_000
-    with pytest.raises(decoding.BadPicture, match="too many"):
+    with pytest.raises(decoding.BadImage, match="too many"):
         decoding.decode(bomb, 32)

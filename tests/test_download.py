@@ -1,9 +1,8 @@
-"""Stage download: every source, and the real Kaggle client against a Kaggle of our own with every fault."""
+"""Stage download: every source, and the official Kaggle client with a fake Kaggle server that has every fault."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import json
 import os
@@ -23,9 +22,9 @@ import psutil
 import pytest
 import yaml
 
-from pipeline import download, tracking
-from pipeline.data import archives, kaggle_client, sources
-from pipeline.errors import UserError
+from face_mask.errors import UserError
+from pipeline import download
+from pipeline.sources import archives, kaggle_client, training_sources
 from tests.kaggle_server import Kaggle, basic, serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,11 +65,11 @@ def kaggle(server: Kaggle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> K
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    return tmp_path / "raw" / "pictures.zip"
+    return tmp_path / "raw" / "images.zip"
 
 
 def make(archive: Path, source: str, path: Path | str | None = None, per_class: int = 2, seed: int = 1) -> dict:
-    return sources.make_archive(archive, source, DATASET, None if path is None else str(path), per_class, seed)
+    return training_sources.make_archive(archive, source, DATASET, None if path is None else str(path), per_class, seed)
 
 
 def fails(archive: Path, source: str, *words: str, path: Path | str | None = None) -> str:
@@ -100,7 +99,7 @@ def test_kaggle_without_credentials(kaggle: Kaggle, archive: Path, capfd: pytest
     counts = {"with_mask": 3, "without_mask": 3}
     assert provenance == {"source": "kaggle", "name": DATASET, **counts, "bytes": len(FACES), "sha256": digest}
     assert {request.authorization for request in kaggle.requests} == {None}
-    assert [file.name for file in archive.parent.iterdir()] == ["pictures.zip"]
+    assert [file.name for file in archive.parent.iterdir()] == ["images.zip"]
     progress = capfd.readouterr().err
     assert DATASET in progress and "100%" in progress
 
@@ -149,13 +148,13 @@ def test_a_cut_connection_is_resumed(kaggle: Kaggle, archive: Path) -> None:
     assert ranges and all(0 < int(wanted.removeprefix("bytes=").rstrip("-")) < len(FACES) for wanted in ranges)
 
 
-def test_a_download_that_stands_still(kaggle: Kaggle, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_stalls(kaggle: Kaggle, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kaggle_client, "STALL_SECONDS", 3)
     kaggle.fault = "stall"
-    fails(archive, "kaggle", DATASET, "stood still for 3 s", "network", "data.source=archive")
+    fails(archive, "kaggle", DATASET, "stalled for 3 s", "network", "data.source=archive")
 
 
-def test_one_that_stands_still_midway_is_resumed(
+def test_a_download_that_stalls_midway_is_resumed(
     kaggle: Kaggle, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kaggle_client, "STALL_SECONDS", 3)
@@ -167,14 +166,14 @@ def test_one_that_stands_still_midway_is_resumed(
 
 def test_no_zip_from_kaggle(kaggle: Kaggle, archive: Path) -> None:
     kaggle.archive = bytes(3_000_000)
-    fails(archive, "kaggle", DATASET, "no zip archive", "download it again")
+    fails(archive, "kaggle", DATASET, "not a zip archive", "download it again")
 
 
 def test_a_hostile_zip_from_kaggle_leaves_the_former_one(kaggle: Kaggle, archive: Path) -> None:
     archive.parent.mkdir()
     archive.write_bytes(b"the former one")
     kaggle.archive = zip_of(["data/with_mask/a.jpg", "../without_mask/b.jpg"], 10)
-    fails(archive, "kaggle", DATASET, "climbs out")
+    fails(archive, "kaggle", DATASET, "leads out")
     assert archive.read_bytes() == b"the former one"
 
 
@@ -194,7 +193,7 @@ def test_a_file_that_cannot_grow(kaggle: Kaggle, archive: Path) -> None:
     archive.parent.mkdir()
     program = (
         f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, {resource.RLIM_INFINITY}))\n"
-        "import pathlib; from pipeline import errors; from pipeline.data import kaggle_client\n"
+        "import pathlib; from face_mask import errors; from pipeline.sources import kaggle_client\n"
         f"errors.run(lambda: kaggle_client.download({DATASET!r}, pathlib.Path({str(archive)!r})))"
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
@@ -220,15 +219,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk(kaggle: Kaggle, small_disk: Path, monkeypatch: pytest.MonkeyPatch, foreseen: bool) -> None:
     if not foreseen:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 40))
-    fails(small_disk / "pictures.zip", "kaggle", DATASET, "too full", "needs 3.0 MB")
+    fails(small_disk / "images.zip", "kaggle", DATASET, "too full", "needs 3.0 MB")
 
 
 @pytest.mark.parametrize("source", ["archive", "folder"])
 def test_a_full_disk_for_the_other_sources(small_disk: Path, tmp_path: Path, source: str) -> None:
     (tmp_path / "faces.zip").write_bytes(FACES)
-    folder = folder_of_pictures(tmp_path / "faces", size=1_500_000)
+    folder = image_folder(tmp_path / "faces", size=1_500_000)
     path = folder if source == "folder" else tmp_path / "faces.zip"
-    fails(small_disk / "pictures.zip", source, "disk is too full", "free some room", path=path)
+    fails(small_disk / "images.zip", source, "disk is too full", "free some space", path=path)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -238,8 +237,9 @@ def test_an_end_from_outside_leaves_nothing(kaggle: Kaggle, archive: Path, how: 
     # A command that was started in the background, as CI may be, ignores Ctrl-C unless told otherwise.
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import pathlib; from pipeline import errors; from pipeline.data import sources\n"
-        f"errors.run(lambda: sources.make_archive(pathlib.Path({str(archive)!r}), 'kaggle', {DATASET!r}, None, 1, 1))"
+        "import pathlib; from face_mask import errors; from pipeline.sources import training_sources\n"
+        f"source = ('kaggle', {DATASET!r}, None, 1, 1)\n"
+        f"errors.run(lambda: training_sources.make_archive(pathlib.Path({str(archive)!r}), *source))"
     )
     run = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not list(archive.parent.glob(".download-*/*.zip")):
@@ -258,7 +258,7 @@ def test_an_end_from_outside_leaves_nothing(kaggle: Kaggle, archive: Path, how: 
 # The other sources
 
 
-def folder_of_pictures(folder: Path, size: int = 100) -> Path:
+def image_folder(folder: Path, size: int = 100) -> Path:
     for label in ("with_mask", "without_mask"):
         (folder / label).mkdir(parents=True)
         for name in ("b.jpg", "a.png"):
@@ -287,19 +287,19 @@ def test_a_path_that_is_not_there(archive: Path, source: str, path: str | None) 
 
 def test_paths_of_the_other_kind(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "faces.zip").write_bytes(FACES)
-    fails(archive, "archive", "is no file", path=folder_of_pictures(tmp_path / "faces"))
-    fails(archive, "folder", "is no folder", path=tmp_path / "faces.zip")
+    fails(archive, "archive", "is not a file", path=image_folder(tmp_path / "faces"))
+    fails(archive, "folder", "is not a folder", path=tmp_path / "faces.zip")
 
 
 def test_folder_gives_the_same_bytes_wherever_it_lies(archive: Path, tmp_path: Path) -> None:
-    first, second = (folder_of_pictures(tmp_path / place / "faces") for place in ("here", "there"))
+    first, second = (image_folder(tmp_path / place / "faces") for place in ("here", "there"))
     os.utime(second / "with_mask/a.png", (0, 1e9))
     (second / "with_mask/a.png").chmod(0o600)
     provenance = make(archive, "folder", first)
     assert make(archive.with_name("again.zip"), "folder", second) == provenance
     assert archive.read_bytes() == archive.with_name("again.zip").read_bytes()
     assert provenance["name"] == "faces"
-    assert archives.list_pictures(archive)["with_mask"] == ["with_mask/a.png", "with_mask/b.jpg"]
+    assert archives.list_images(archive)["with_mask"] == ["with_mask/a.png", "with_mask/b.jpg"]
     with zipfile.ZipFile(archive) as zf:
         assert archives.read_member(zf, "with_mask/b.jpg").strip() == b"with_mask b.jpg"
 
@@ -307,13 +307,13 @@ def test_folder_gives_the_same_bytes_wherever_it_lies(archive: Path, tmp_path: P
 def test_folder_leaves_other_files_alone(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = folder_of_pictures(tmp_path / "faces")
+    folder = image_folder(tmp_path / "faces")
     for name in ("notes.txt", "with_mask/.DS_Store", ".git/with_mask/c.jpg", "with_mask/labels.csv"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text("")
     monkeypatch.chdir(folder)
     assert make(archive, "folder", ".")["name"] == "faces"
-    assert "2 files of folder faces are no pictures" in capsys.readouterr().out
+    assert "2 files of folder faces are not images" in capsys.readouterr().out
     with zipfile.ZipFile(archive) as zf:
         assert len(zf.namelist()) == 4
 
@@ -321,36 +321,36 @@ def test_folder_leaves_other_files_alone(
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda f: shutil.rmtree(f / "with_mask"), ["no pictures", "with_mask/"]),
-        (lambda f: [file.unlink() for file in (f / "without_mask").iterdir()], ["no pictures", "without_mask/"]),
-        (lambda f: shutil.copytree(f / "with_mask", f / "other"), ["2 pictures", "'other'", "no class"]),
+        (lambda f: shutil.rmtree(f / "with_mask"), ["no images", "with_mask/"]),
+        (lambda f: [file.unlink() for file in (f / "without_mask").iterdir()], ["no images", "without_mask/"]),
+        (lambda f: shutil.copytree(f / "with_mask", f / "other"), ["2 images", "'other'", "not a class"]),
         (lambda f: shutil.copytree(f / "with_mask", f / "with_mask/with_mask"), ["'with_mask/with_mask'"]),
         (lambda f: shutil.copy(f / "with_mask/b.jpg", f / "b.jpg"), ["no class folder"]),
         (lambda f: (f / "with_mask/c.jpg").symlink_to("/etc/passwd"), ["c.jpg", "leaves the folder"]),
         (lambda f: (f / "with_mask/c.jpg").symlink_to("gone.jpg"), ["c.jpg", "cannot be read"]),
         (lambda f: (f / "with_mask/c.jpg").symlink_to("c.jpg"), ["c.jpg", "cannot be read"]),
         (lambda f: (f / "more").symlink_to(f / "with_mask"), ["more is a link"]),
-        (lambda f: os.mkfifo(f / "with_mask/c.jpg"), ["c.jpg", "no regular file"]),
-        (lambda f: (f / "with_mask/c.jpg").mkdir() or (f / "with_mask/c.jpg/d.jpg").touch(), ["c.jpg", "no class"]),
-        (lambda f: os.truncate(f / "with_mask/b.jpg", 65 << 20), ["b.jpg", "more than a picture has"]),
+        (lambda f: os.mkfifo(f / "with_mask/c.jpg"), ["c.jpg", "not a regular file"]),
+        (lambda f: (f / "with_mask/c.jpg").mkdir() or (f / "with_mask/c.jpg/d.jpg").touch(), ["c.jpg", "not a class"]),
+        (lambda f: os.truncate(f / "with_mask/b.jpg", 65 << 20), ["b.jpg", "too many for an image"]),
         (lambda f: (f / "with_mask/c\n.jpg").touch(), ["c\\n.jpg", "printable"]),
     ],
 )
 def test_folders_that_are_refused(archive: Path, tmp_path: Path, spoil, words: list[str]) -> None:
-    folder = folder_of_pictures(tmp_path / "faces")
+    folder = image_folder(tmp_path / "faces")
     spoil(folder)
     fails(archive, "folder", "faces", *words, path=folder)
 
 
 def test_a_link_within_the_folder_is_followed(archive: Path, tmp_path: Path) -> None:
-    folder = folder_of_pictures(tmp_path / "faces")
+    folder = image_folder(tmp_path / "faces")
     (folder / "with_mask/c.jpg").symlink_to("b.jpg")
     assert make(archive, "folder", folder)["with_mask"] == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_read_permission(archive: Path, tmp_path: Path) -> None:
-    folder = folder_of_pictures(tmp_path / "faces")
+    folder = image_folder(tmp_path / "faces")
     (folder / "with_mask/b.jpg").chmod(0)
     fails(archive, "folder", "b.jpg", "cannot be read", path=folder)
 
@@ -394,20 +394,7 @@ def set_parameters(**data: object) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
 
-@pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """What the stage logs, without MLflow."""
-    calls: list[dict] = []
-    signature = inspect.signature(tracking.log_stage)
-
-    def record(*arguments: object, **named: object) -> None:
-        calls.append(dict(signature.bind(*arguments, **named).arguments))
-
-    monkeypatch.setattr(tracking, "log_stage", record)
-    return calls
-
-
-def test_a_whole_download_is_not_repeated(
+def test_a_complete_download_is_not_repeated(
     kaggle: Kaggle, stage: Path, logged: list[dict], capsys: pytest.CaptureFixture[str]
 ) -> None:
     download.main()
@@ -416,7 +403,7 @@ def test_a_whole_download_is_not_repeated(
     assert asked
     download.main()
     assert len(kaggle.requests) == asked
-    assert "not fetched again" in capsys.readouterr().out.splitlines()[-1]
+    assert "not downloaded again" in capsys.readouterr().out.splitlines()[-1]
     assert download.PROVENANCE.read_bytes() == recorded
     assert [call["stage"] for call in logged] == ["download", "download"]
     assert logged[0]["metrics"] == {"with_mask": 3, "without_mask": 3, "bytes": len(FACES)}
@@ -457,4 +444,4 @@ def test_an_error_as_a_command_is_one_line(stage: Path) -> None:
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     ended = subprocess.run([sys.executable, "-m", "pipeline.download"], env=environment, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "download: data.path = no.zip is no file: name a zip, or set data.source to what it is\n"
+    assert ended.stderr == "download: data.path = no.zip is not a file: set it to a zip file, or change data.source\n"

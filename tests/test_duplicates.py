@@ -1,4 +1,4 @@
-"""Perceptual hashes find copies however they were changed, mirrored ones too, and groups are chains of pairs."""
+"""Perceptual hashes find changed and mirrored copies, and groups are the connected components of pairs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from pipeline.data import duplicates
-from pipeline.data.synthetic import draw_picture
+from pipeline.dataset import duplicates, perceptual_hash
+from pipeline.synthetic.faces import draw_image
 
-FACES = [draw_picture(7, ("with_mask", "without_mask")[i % 2], i, size=128) for i in range(12)]
+FACES = [draw_image(7, ("with_mask", "without_mask")[i % 2], i, size=128) for i in range(12)]
 
 
 def hashes_of(images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-    return duplicates.perceptual_hashes(np.stack([duplicates.grey_thumbnail(np.asarray(one)) for one in images]))
+    return perceptual_hash.perceptual_hashes(
+        np.stack([perceptual_hash.grey_thumbnail(np.asarray(image)) for image in images])
+    )
 
 
 def jpeg(image: Image.Image) -> Image.Image:
@@ -41,7 +43,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES, ids=list(CHANGES))
 def test_a_changed_copy_is_found_and_nothing_else(change):
     hashes, mirrored = hashes_of(FACES + [CHANGES[change](face) for face in FACES])
-    pairs = duplicates.near_pairs(hashes, mirrored, distance=6)
+    pairs = perceptual_hash.near_pairs(hashes, mirrored, distance=6)
     assert {(i, i + len(FACES)) for i in range(len(FACES))} == {tuple(pair) for pair in pairs.tolist()}
 
 
@@ -49,7 +51,7 @@ def test_the_hash_is_the_sign_pattern_of_the_low_frequencies():
     # One cosine of horizontal frequency 3: that coefficient is the largest of all but the mean.
     x = np.arange(32)
     grey = 128 + 60 * np.cos(np.pi * (x + 0.5) * 3 / 32)[None, :] + np.zeros((32, 1))
-    value, mirror = (int(one[0]) for one in duplicates.perceptual_hashes(grey[None]))
+    value, mirror = (int(one[0]) for one in perceptual_hash.perceptual_hashes(grey[None]))
     assert value >> 63 & 1 == 1  # the mean
     assert value >> (63 - 3) & 1 == 1
     assert mirror >> (63 - 3) & 1 == 0  # mirrored, an odd frequency changes its sign
@@ -71,14 +73,14 @@ def test_pairs_are_those_of_the_definition(base, flips):
         for j in range(i + 1, len(hashes))
         if min(int(hashes[i] ^ hashes[j]).bit_count(), int(hashes[i] ^ mirrored[j]).bit_count()) <= 6
     }
-    found = duplicates.near_pairs(hashes, mirrored, 6).tolist()
+    found = perceptual_hash.near_pairs(hashes, mirrored, 6).tolist()
     assert len(found) == len(expected) and {tuple(pair) for pair in found} == expected
 
 
 def test_pairs_across_blocks_are_found(monkeypatch):
     hashes = np.random.default_rng(0).integers(0, 2**63, 1000).astype(np.uint64)
     hashes[[3, 500, 999]] = hashes[3]
-    pairs = duplicates.near_pairs(hashes, hashes, 6)
+    pairs = perceptual_hash.near_pairs(hashes, hashes, 6)
     assert {(3, 500), (3, 999), (500, 999)} == {tuple(pair) for pair in pairs.tolist()}
 
 

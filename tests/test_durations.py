@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import tracking
-from pipeline.errors import UserError
+from face_mask.errors import UserError
+from pipeline.tracking import stage_runs
 from tools import durations
 
 REPOSITORY = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ def store(tmp_path_factory) -> Path:
         for seed, stages in ((1, ("other",)), (2, ("split", "evaluate", "evaluate"))):
             (folder / "params.yaml").write_text(f"seed: {seed}\n")
             for i, stage in enumerate(stages):
-                tracking.log_stage(stage, params={}, started=time.time() - 100 + 10 * i)
+                stage_runs.log_stage(stage, params={}, started=time.time() - 100 + 10 * i)
     return folder
 
 
@@ -40,7 +40,7 @@ def test_it_shows_the_stages_of_the_current_parameters_once_in_order(store, monk
     assert runs["seconds"].tolist() == pytest.approx([100, 80], abs=8)
     assert (runs["peak MB"] > 10).all()
     lines = durations.shown(runs).splitlines()
-    assert lines[0].split() == ["stage", "seconds", "peak", "MB"] and lines[-1].startswith("all")
+    assert lines[0].split() == ["stage", "seconds", "peak", "MB"] and lines[-1].startswith("total")
     assert float(lines[-1].split()[1]) == pytest.approx(runs["seconds"].sum(), abs=0.1)
 
 
@@ -58,7 +58,7 @@ def test_other_parameters_have_other_runs_and_new_ones_none(store, monkeypatch):
         (store / "params.yaml").write_text(before)
 
 
-def test_without_a_store_it_is_one_line_and_makes_none(tmp_path):
+def test_without_a_store_it_prints_one_line_and_creates_none(tmp_path):
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "params.yaml").write_text("seed: 1\n")
     done = subprocess.run(

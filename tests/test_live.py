@@ -1,4 +1,4 @@
-"""The live page's server, asked by a real client over a real WebSocket."""
+"""The live page's server, tested by a real client over a real WebSocket."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from aiohttp import WSMsgType
 from aiohttp.test_utils import TestServer
 from PIL import Image
 
-from live import connection, frames, security, server
-from live.judges import Judges
-from live.rate import Rate
-from pipeline import params
-from pipeline.errors import UserError
-from pipeline.serve import litert
+from face_mask import litert, settings
+from face_mask.errors import UserError
+from face_mask.live import connection, frames, security, server
+from face_mask.live.inference import InferencePool
+from face_mask.live.rate import RateLimiter
 from tests import live_workspace
 from tools.live_server import serving
 
@@ -51,8 +50,8 @@ def frame(number: int, encoded: bytes, time: float | None = None) -> bytes:
 
 @asynccontextmanager
 async def served(folder: Path, log: Callable | None = None, threads: int = 2) -> AsyncIterator[Any]:
-    judges = Judges(params.load(), folder / litert.MODELS, threads)
-    async with TestServer(server.app(judges, "127.0.0.1", log)) as running:
+    pool = InferencePool(settings.load(), folder / litert.MODELS, threads)
+    async with TestServer(server.create_app(pool, "127.0.0.1", log)) as running:
         yield running
 
 
@@ -63,7 +62,7 @@ async def connected(running: TestServer, **options: Any) -> AsyncIterator[tuple[
 
 
 def talk(folder: Path, script: Callable[[Client, dict], Coroutine[Any, Any, None]], **options: Any) -> None:
-    """Run a script as a page that has just connected."""
+    """Run a script as a page that has connected."""
 
     async def run() -> None:
         async with served(folder, **options) as running, connected(running) as (page, hello):
@@ -80,8 +79,8 @@ async def ask(page: Client, message: bytes | dict) -> dict:
     return await page.receive_json(timeout=20)
 
 
-def test_a_frame_is_answered_with_what_the_core_finds(folder: Path, encoded: bytes) -> None:
-    wanted = live_workspace.expected(Image.open(io.BytesIO(encoded)), folder)
+def test_a_frame_is_answered_with_the_predictions_of_the_classifier(folder: Path, encoded: bytes) -> None:
+    expected = live_workspace.expected(Image.open(io.BytesIO(encoded)), folder)
 
     async def script(page: Client, hello: dict) -> None:
         assert hello == {
@@ -97,14 +96,14 @@ def test_a_frame_is_answered_with_what_the_core_finds(folder: Path, encoded: byt
             assert (answer["width"], answer["height"]) == live_workspace.SIZE
             faces = sorted(answer["faces"], key=lambda face: face["box"][0])
             assert [face["label"] for face in faces] == live_workspace.LABELS
-            for face, one in zip(faces, wanted, strict=True):
-                assert face["box"] == pytest.approx(one.box, abs=0.06)
-                assert face["probability"] == face["smoothed"] == pytest.approx(one.with_mask, abs=1e-4)
-                assert face["found"]
-        assert answer["figures"]["frames"] == 2
-        assert answer["figures"]["faces"] == 6
-        assert answer["figures"]["distinct_faces"] == 3
-        assert answer["figures"]["latency_ms_p50"] > 0
+            for face, prediction in zip(faces, expected, strict=True):
+                assert face["box"] == pytest.approx(prediction.box, abs=0.06)
+                assert face["probability"] == face["smoothed"] == pytest.approx(prediction.with_mask, abs=1e-4)
+                assert face["detected"]
+        assert answer["metrics"]["frames"] == 2
+        assert answer["metrics"]["faces"] == 6
+        assert answer["metrics"]["distinct_faces"] == 3
+        assert answer["metrics"]["latency_ms_p50"] > 0
 
     talk(folder, script)
 
@@ -116,35 +115,35 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("message", "said", "number"),
+    ("message", "reason", "number"),
     [
-        (b"", "12 bytes", None),
-        (b"12345678901", "12 bytes", None),
+        (b"", "header of 12 bytes", None),
+        (b"12345678901", "header of 12 bytes", None),
         (frame(3, b""), "empty file", 3),
-        (frame(3, b"no picture at all"), "no picture", 3),
-        (frame(3, b"GIF89a" + bytes(100)), "no picture", 3),
-        (frame(3, png(4, 4)[:40]), "no picture", 3),
+        (frame(3, b"not an image at all"), "cannot be decoded: not an image", 3),
+        (frame(3, b"GIF89a" + bytes(100)), "cannot be decoded: not an image", 3),
+        (frame(3, png(4, 4)[:40]), "cannot be decoded", 3),
         (frame(3, png(8000, 8000)), "8000x8000 pixels", 3),
-        (frame(3, bytes(frames.MAX_BYTES)), "bytes", 3),
-        (frame(3, b"x", time=math.nan), "number of seconds", 3),
-        (frame(3, b"x", time=math.inf), "number of seconds", 3),
+        (frame(3, bytes(frames.MAX_BYTES)), "bytes, more than", 3),
+        (frame(3, b"x", time=math.nan), "not a finite number of seconds", 3),
+        (frame(3, b"x", time=math.inf), "not a finite number of seconds", 3),
     ],
 )
-def test_a_bad_frame_costs_an_error_and_no_more(
-    folder: Path, encoded: bytes, message: bytes, said: str, number: int | None
+def test_an_invalid_frame_is_an_error_and_nothing_else(
+    folder: Path, encoded: bytes, message: bytes, reason: str, number: int | None
 ) -> None:
     async def script(page: Client, hello: dict) -> None:
         answer = await ask(page, message)
         assert (answer["type"], answer["frame"]) == ("error", number)
-        assert said in answer["message"]
+        assert reason in answer["message"]
         good = await ask(page, frame(4, encoded))
         assert (good["type"], good["frame"], len(good["faces"])) == ("faces", 4, 3)
-        assert good["figures"]["frames"] == 1
+        assert good["metrics"]["frames"] == 1
 
     talk(folder, script)
 
 
-def test_a_cut_off_jpeg_is_an_error(folder: Path, encoded: bytes) -> None:
+def test_a_truncated_jpeg_is_an_error(folder: Path, encoded: bytes) -> None:
     async def script(page: Client, hello: dict) -> None:
         answer = await ask(page, frame(1, encoded[: len(encoded) // 2]))
         assert answer["type"] == "error"
@@ -153,7 +152,7 @@ def test_a_cut_off_jpeg_is_an_error(folder: Path, encoded: bytes) -> None:
     talk(folder, script)
 
 
-def test_a_tiny_and_an_odd_frame_are_judged(folder: Path) -> None:
+def test_tiny_and_odd_frames_are_answered(folder: Path) -> None:
     async def script(page: Client, hello: dict) -> None:
         for number, size in enumerate([(1, 1), (1900, 2), (3, 1080)]):
             answer = await ask(page, frame(number, png(*size)))
@@ -162,7 +161,7 @@ def test_a_tiny_and_an_odd_frame_are_judged(folder: Path) -> None:
     talk(folder, script)
 
 
-def test_a_message_beyond_all_bounds_ends_the_connection(folder: Path) -> None:
+def test_a_message_above_the_limit_closes_the_connection(folder: Path) -> None:
     async def run() -> None:
         async with served(folder) as running:
             async with connected(running) as (page, _):
@@ -176,17 +175,17 @@ def test_a_message_beyond_all_bounds_ends_the_connection(folder: Path) -> None:
 
 
 class Held:
-    """Judging that waits to be let go, one frame after the other."""
+    """Replaces InferencePool.predict: each frame waits until the test releases `gate`."""
 
-    def __init__(self, judges: Judges, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.judge, self.gate = judges.judge, threading.Semaphore(0)
-        self.judged: list[int] = []
-        monkeypatch.setattr(judges, "judge", self)
+    def __init__(self, pool: InferencePool, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.predict, self.gate = pool.predict, threading.Semaphore(0)
+        self.predicted: list[int] = []
+        monkeypatch.setattr(pool, "predict", self)
 
-    def __call__(self, one: frames.Frame, model: str) -> Any:
+    def __call__(self, frame: frames.Frame, model: str) -> Any:
         assert self.gate.acquire(timeout=20)
-        self.judged.append(one.number)
-        return self.judge(one, model)
+        self.predicted.append(frame.number)
+        return self.predict(frame, model)
 
 
 def test_only_the_newest_frame_waits_and_older_ones_are_dropped(
@@ -194,7 +193,7 @@ def test_only_the_newest_frame_waits_and_older_ones_are_dropped(
 ) -> None:
     async def run() -> None:
         async with served(folder, threads=1) as running, connected(running) as (page, _):
-            held = Held(running.app[server.JUDGES], monkeypatch)
+            held = Held(running.app[server.POOL], monkeypatch)
             for number in range(10):
                 await page.send_bytes(frame(number, encoded))
                 await asyncio.sleep(0.02)
@@ -203,41 +202,41 @@ def test_only_the_newest_frame_waits_and_older_ones_are_dropped(
             held.gate.release(2)
             late = [await page.receive_json(timeout=20) for _ in range(2)]
             assert [(answer["type"], answer["frame"]) for answer in late] == [("faces", 0), ("faces", 9)]
-            assert held.judged == [0, 9]
+            assert held.predicted == [0, 9]
 
     asyncio.run(run())
 
 
-def test_answers_come_in_order_though_two_threads_judge(
+def test_answers_are_in_order_although_two_threads_predict(
     folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
         async with served(folder, threads=2) as running, connected(running) as (page, _):
-            judges = running.app[server.JUDGES]
-            judge = judges.judge
+            pool = running.app[server.POOL]
+            predict = pool.predict
 
-            def uneven(one: frames.Frame, model: str) -> Any:
-                time.sleep(0.3 if one.number % 2 == 0 else 0)
-                return judge(one, model)
+            def uneven(frame: frames.Frame, model: str) -> Any:
+                time.sleep(0.3 if frame.number % 2 == 0 else 0)
+                return predict(frame, model)
 
-            monkeypatch.setattr(judges, "judge", uneven)
-            found = []
+            monkeypatch.setattr(pool, "predict", uneven)
+            answers = []
             for number in range(0, 6, 2):
                 await page.send_bytes(frame(number, encoded))
                 await page.send_bytes(frame(number + 1, encoded))
-                found += [await page.receive_json(timeout=20) for _ in range(2)]
-            assert [(answer["type"], answer["frame"]) for answer in found] == [("faces", n) for n in range(6)]
-            assert [answer["figures"]["frames"] for answer in found] == [1, 2, 3, 4, 5, 6]
+                answers += [await page.receive_json(timeout=20) for _ in range(2)]
+            assert [(answer["type"], answer["frame"]) for answer in answers] == [("faces", n) for n in range(6)]
+            assert [answer["metrics"]["frames"] for answer in answers] == [1, 2, 3, 4, 5, 6]
 
     asyncio.run(run())
 
 
-def test_a_page_that_leaves_in_the_middle_frees_its_thread(
+def test_a_page_that_disconnects_during_inference_frees_its_thread(
     folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
         async with served(folder, threads=1) as running:
-            held = Held(running.app[server.JUDGES], monkeypatch)
+            held = Held(running.app[server.POOL], monkeypatch)
             for _ in range(3):
                 async with connected(running) as (page, _):
                     await page.send_bytes(frame(1, encoded))
@@ -253,51 +252,71 @@ def test_a_page_that_leaves_in_the_middle_frees_its_thread(
     asyncio.run(run())
 
 
-def test_the_server_answers_while_it_judges(folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_responds_during_inference(folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with served(folder, threads=1) as running, connected(running) as (page, _):
-            held = Held(running.app[server.JUDGES], monkeypatch)
+            held = Held(running.app[server.POOL], monkeypatch)
             await page.send_bytes(frame(1, encoded))
             async with aiohttp.ClientSession() as client, client.get(running.make_url("/")) as response:
                 assert response.status == 200
             assert (await ask(page, {"type": "model", "model": "cnn"}))["model"] == "cnn"
             held.gate.release()
-            assert (await page.receive_json(timeout=20))["model"] == "mobilenet"  # as it was when the frame was taken
+            assert (await page.receive_json(timeout=20))[
+                "model"
+            ] == "mobilenet"  # as it was when the frame was submitted
 
     asyncio.run(run())
 
 
-def test_too_many_frames_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_closes_the_connection_and_is_logged(
+    folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with served(folder) as running:
+            with monkeypatch.context() as patch:
+                patch.setattr(running.app[server.POOL], "predict", lambda frame, model: 1 // 0)
+                async with connected(running) as (page, _):
+                    await page.send_bytes(frame(1, encoded))
+                    assert (await page.receive(timeout=20)).type == WSMsgType.CLOSE
+                    assert page.close_code == 1011
+            assert "ZeroDivisionError" in caplog.text
+            async with connected(running) as (page, _):
+                assert (await ask(page, frame(2, encoded)))["type"] == "faces"
+
+    asyncio.run(run())
+
+
+def test_too_many_frames_are_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MAX_FRAMES_PER_SECOND", 5)
 
     async def script(page: Client, hello: dict) -> None:
         answers = [await ask(page, frame(number, b"nothing")) for number in range(8)]
-        assert sum("too many frames: 5 a second" in answer["message"] for answer in answers) >= 2
+        assert sum("too many frames: the maximum is 5 per second" in answer["message"] for answer in answers) >= 2
         assert all(answer["frame"] == number for number, answer in enumerate(answers))
         await asyncio.sleep(0.5)
-        assert "no picture" in (await ask(page, frame(9, b"nothing")))["message"]
+        assert "not an image" in (await ask(page, frame(9, b"nothing")))["message"]
 
     talk(folder, script)
 
 
-def test_a_bucket_fills_again() -> None:
-    rate = Rate(10)
-    assert [rate.allows(0.0) for _ in range(12)] == [True] * 10 + [False] * 2
-    assert [rate.allows(0.25) for _ in range(4)] == [True, True, False, False]
-    assert [rate.allows(60.0) for _ in range(12)] == [True] * 10 + [False] * 2
+def test_the_rate_limiter_refills() -> None:
+    rate = RateLimiter(10)
+    assert [rate.allow(0.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert [rate.allow(0.25) for _ in range(4)] == [True, True, False, False]
+    assert [rate.allow(60.0) for _ in range(12)] == [True] * 10 + [False] * 2
 
 
-def test_the_model_is_switched_while_it_runs(folder: Path, encoded: bytes) -> None:
+def test_the_model_can_be_switched(folder: Path, encoded: bytes) -> None:
     async def script(page: Client, hello: dict) -> None:
         first = await ask(page, frame(1, encoded))
         assert await ask(page, {"type": "model", "model": "cnn"}) == {"type": "model", "model": "cnn"}
         second = await ask(page, frame(2, encoded))
-        assert (second["model"], second["figures"]["model"], second["figures"]["frames"]) == ("cnn", "cnn", 1)
+        assert (second["model"], second["metrics"]["model"], second["metrics"]["frames"]) == ("cnn", "cnn", 1)
         for before, now in zip(first["faces"], second["faces"], strict=True):
             assert before["number"] == now["number"]
-            assert now["smoothed"] == pytest.approx(1 - before["smoothed"], abs=1e-3)  # nothing of the other model
+            assert now["smoothed"] == pytest.approx(1 - before["smoothed"], abs=1e-3)  # no smoothing across models
         await ask(page, {"type": "model", "model": "mobilenet"})
-        assert (await ask(page, frame(3, encoded)))["figures"]["frames"] == 2
+        assert (await ask(page, frame(3, encoded)))["metrics"]["frames"] == 2
 
     talk(folder, script)
 
@@ -307,32 +326,32 @@ def test_the_model_is_switched_while_it_runs(folder: Path, encoded: bytes) -> No
     ["", "{", "[]", "3", '"model"', "{}", '{"type": "model"}', '{"type": "model", "model": "../cnn"}',
      '{"type": "model", "model": ["cnn"]}', "[" * 5000],
 )  # fmt: skip
-def test_a_wrong_command_is_an_error(folder: Path, encoded: bytes, command: str) -> None:
+def test_an_invalid_command_is_an_error(folder: Path, encoded: bytes, command: str) -> None:
     async def script(page: Client, hello: dict) -> None:
         await page.send_str(command)
-        assert await page.receive_json(timeout=20) == {"type": "error", "message": "no such command"}
+        assert await page.receive_json(timeout=20) == {"type": "error", "message": "unknown command"}
         assert (await ask(page, frame(1, encoded)))["type"] == "faces"
 
     talk(folder, script)
 
 
-def test_a_session_starts_anew(folder: Path, encoded: bytes) -> None:
+def test_a_session_can_be_reset(folder: Path, encoded: bytes) -> None:
     async def script(page: Client, hello: dict) -> None:
         await ask(page, frame(1, encoded))
-        assert (await ask(page, {"type": "restart"}))["type"] == "restarted"
+        assert (await ask(page, {"type": "reset"}))["type"] == "reset"
         answer = await ask(page, frame(2, encoded))
-        assert (answer["figures"]["frames"], answer["figures"]["distinct_faces"]) == (1, 3)
+        assert (answer["metrics"]["frames"], answer["metrics"]["distinct_faces"]) == (1, 3)
 
     talk(folder, script)
 
 
-def test_every_page_has_a_session_of_its_own_and_pages_are_limited(folder: Path, encoded: bytes) -> None:
+def test_each_page_has_its_own_session_and_their_number_is_limited(folder: Path, encoded: bytes) -> None:
     async def run() -> None:
         async with served(folder) as running, aiohttp.ClientSession() as client:
             pages = [await client.ws_connect(running.make_url("/frames")) for _ in range(server.MAX_CONNECTIONS)]
             for page in pages:
                 await page.receive_json(timeout=20)
-                assert (await ask(page, frame(1, encoded)))["figures"]["frames"] == 1
+                assert (await ask(page, frame(1, encoded)))["metrics"]["frames"] == 1
             one_more = await client.ws_connect(running.make_url("/frames"))
             assert (await one_more.receive(timeout=20)).type == WSMsgType.CLOSE
             assert one_more.close_code == 1013
@@ -343,7 +362,7 @@ def test_every_page_has_a_session_of_its_own_and_pages_are_limited(folder: Path,
     asyncio.run(run())
 
 
-def test_a_silent_page_is_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_page_is_disconnected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "IDLE_SECONDS", 0.2)
 
     async def script(page: Client, hello: dict) -> None:
@@ -389,12 +408,12 @@ def test_only_the_servers_own_page_may_connect(folder: Path, headers: dict[str, 
     ("host", "allowed"),
     [("192.168.1.5:8000", True), ("localhost", True), ("evil.example", False), (socket.gethostname(), True)],
 )
-def test_a_server_for_others_goes_by_its_addresses_and_names(host: str, allowed: bool) -> None:
+def test_a_public_server_accepts_its_own_addresses_and_names(host: str, allowed: bool) -> None:
     names = {"localhost", "0.0.0.0", socket.gethostname().lower()}
     assert security.allowed_host(host, names, only_loopback=False) == allowed
 
 
-def test_the_pages_files_come_with_strict_headers(folder: Path) -> None:
+def test_the_files_of_the_page_have_strict_headers(folder: Path) -> None:
     async def run() -> None:
         async with served(folder) as running, aiohttp.ClientSession() as client:
             for path in (
@@ -435,15 +454,18 @@ def test_the_page_loads_nothing_from_elsewhere_and_has_no_inline_script() -> Non
         assert (server.PAGE / name).is_file()
 
 
-def test_a_log_that_fails_and_one_that_is_not_offered_say_so(folder: Path, encoded: bytes) -> None:
+def test_logging_that_fails_or_is_not_enabled_is_an_error(folder: Path, encoded: bytes) -> None:
     def fails(summaries: list) -> str:
-        raise UserError("MLflow is down")
+        raise UserError("the store is down")
 
     async def script(page: Client, hello: dict) -> None:
         assert hello["mlflow"]
-        assert (await ask(page, {"type": "log"}))["message"] == "not logged: no frame was judged yet"
+        assert (await ask(page, {"type": "log"}))["message"] == "cannot log to MLflow: no frame has been processed yet"
         await ask(page, frame(1, encoded))
-        assert await ask(page, {"type": "log"}) == {"type": "error", "message": "not logged: MLflow is down"}
+        assert await ask(page, {"type": "log"}) == {
+            "type": "error",
+            "message": "cannot log to MLflow: the store is down",
+        }
         assert (await ask(page, frame(2, encoded)))["type"] == "faces"
 
     talk(folder, script, log=fails)
@@ -455,34 +477,35 @@ def test_a_log_that_fails_and_one_that_is_not_offered_say_so(folder: Path, encod
 
 
 def test_a_session_is_logged_to_a_real_store(folder: Path, encoded: bytes) -> None:
-    """By the real command, which ends cleanly when told to."""
+    """By the real command, which stops cleanly on SIGTERM."""
     from mlflow import MlflowClient
 
     async def drive(address: str) -> list[dict]:
-        found = []
+        answers = []
         async with aiohttp.ClientSession() as client, client.ws_connect(f"{address}frames") as page:
             assert (await page.receive_json(timeout=20))["mlflow"]
             for number, model in enumerate(["mobilenet", "mobilenet", "cnn"]):
                 await ask(page, {"type": "model", "model": model})
-                found.append(await ask(page, frame(number, encoded)))
+                answers.append(await ask(page, frame(number, encoded)))
             await page.send_json({"type": "log"})
-            found.append(await page.receive_json(timeout=120))
-        return found
+            answers.append(await page.receive_json(timeout=120))
+        return answers
 
     with serving("--log-to-mlflow", folder=folder) as address:
         *_, mobilenet, cnn, logged = asyncio.run(drive(address))
     assert logged["type"] == "logged", logged
     assert logged["message"].startswith("2 runs below workspace-")
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    [experiment] = [one for one in client.search_experiments() if one.name == "face-mask"]
+    experiment = client.get_experiment_by_name("face-mask")
+    assert experiment
     runs = client.search_runs([experiment.experiment_id], "tags.kind = 'session'")
     assert {run.data.params["live.model"] for run in runs} == {"cnn", "mobilenet"}
     for run in runs:
-        figures = (cnn if run.data.params["live.model"] == "cnn" else mobilenet)["figures"]
-        assert run.data.metrics["live.frames"] == figures["frames"]
-        assert run.data.metrics["live.mean_confidence_with_mask"] == figures["mean_confidence_with_mask"]
+        metrics = (cnn if run.data.params["live.model"] == "cnn" else mobilenet)["metrics"]
+        assert run.data.metrics["live.frames"] == metrics["frames"]
+        assert run.data.metrics["live.mean_confidence_with_mask"] == metrics["mean_confidence_with_mask"]
         assert run.data.metrics["live.latency_ms_p50"] > 0
-    # Nothing but MLflow's own store was written.
+    # Nothing is written but the MLflow store.
     assert {path.name for path in folder.iterdir()} <= {
         "models", "params.yaml", "dvc.yaml", "mlflow.db", "mlflow.db.lock", "mlartifacts"
     }  # fmt: skip
@@ -490,7 +513,7 @@ def test_a_session_is_logged_to_a_real_store(folder: Path, encoded: bytes) -> No
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "live", "--no-open", *arguments],
+        [sys.executable, "-m", "face_mask.live", "--no-open", *arguments],
         cwd=folder,
         env={"PYTHONPATH": str(live_workspace.REPOSITORY), "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -499,7 +522,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_a_user_does_wrong_is_one_line(folder: Path, tmp_path: Path) -> None:
+def test_mistakes_of_the_user_are_one_line(folder: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = command(folder, "--port", str(port))
@@ -515,29 +538,29 @@ def test_what_a_user_does_wrong_is_one_line(folder: Path, tmp_path: Path) -> Non
     )
 
 
-def test_models_of_another_image_size_are_refused(tmp_path: Path) -> None:
+def test_models_of_another_image_size_are_rejected(tmp_path: Path) -> None:
     live_workspace.write_models(tmp_path, size=96)
-    with pytest.raises(UserError, match=r"does not take pictures of image_size = 128: run `dvc repro export`"):
-        Judges(params.load(), tmp_path)
+    with pytest.raises(UserError, match=r"does not take images of image_size = 128: run `dvc repro export`"):
+        InferencePool(settings.load(), tmp_path)
 
 
-def test_a_model_that_is_missing_is_not_offered(folder: Path, tmp_path: Path) -> None:
+def test_a_missing_model_is_not_offered(folder: Path, tmp_path: Path) -> None:
     shutil.copy(litert.path_of("mobilenet", folder=folder / litert.MODELS), tmp_path)
-    assert Judges(params.load(), tmp_path).names == ["mobilenet"]
+    assert InferencePool(settings.load(), tmp_path).names == ["mobilenet"]
 
 
-def test_what_is_answered_after_a_restart_counts_for_the_new_session(
+def test_answers_after_a_reset_count_for_the_new_session(
     folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
         async with served(folder, threads=1) as running, connected(running) as (page, _):
-            held = Held(running.app[server.JUDGES], monkeypatch)
+            held = Held(running.app[server.POOL], monkeypatch)
             held.gate.release()
             await ask(page, frame(1, encoded))
             await page.send_bytes(frame(2, encoded))
             await asyncio.sleep(0.05)
-            assert (await ask(page, {"type": "restart"}))["type"] == "restarted"
+            assert (await ask(page, {"type": "reset"}))["type"] == "reset"
             held.gate.release()
-            assert (await page.receive_json(timeout=20))["figures"]["frames"] == 1
+            assert (await page.receive_json(timeout=20))["metrics"]["frames"] == 1
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""The live page in a real Chromium, whose camera is a film of drawn faces, against the real server."""
+"""The live page in a real Chromium, whose camera is a video of synthetic faces, with the real server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.framing import intersection_over_union
-from pipeline.serve import judging
+from face_mask import classifier
+from face_mask.cropping import intersection_over_union
 from tests import live_workspace
 from tools.live_server import serving
 
@@ -29,21 +29,21 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-Page = Any  # Playwright is only imported where there is a Chromium
+Page = Any  # Playwright is only imported if there is a Chromium
 
 if CHROMIUM is None and os.environ.get("FACE_MASK_NEEDS_CHROMIUM") != "1":
-    pytest.skip("no Chromium on this machine: apt-get install chromium", allow_module_level=True)
+    pytest.skip("Chromium is missing: run `apt-get install chromium`", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = live_workspace.workspace(tmp_path_factory.mktemp("live"))
-    scene, nobody = live_workspace.scene(), live_workspace.nobody()
-    live_workspace.write_film(folder / "camera.mjpeg", [scene] * 10)
-    live_workspace.write_film(folder / "scene.webm", [scene] * 90)
-    live_workspace.write_film(folder / "nobody.webm", [nobody] * 60)
-    live_workspace.write_film(folder / "short.webm", [scene] * 12)
-    (folder / "broken.mp4").write_bytes(b"no film at all")
+    scene, empty = live_workspace.scene(), live_workspace.empty_scene()
+    live_workspace.write_video(folder / "camera.mjpeg", [scene] * 10)
+    live_workspace.write_video(folder / "scene.webm", [scene] * 90)
+    live_workspace.write_video(folder / "empty.webm", [empty] * 60)
+    live_workspace.write_video(folder / "short.webm", [scene] * 12)
+    (folder / "broken.mp4").write_bytes(b"not a video")
     return folder
 
 
@@ -51,14 +51,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def playwright() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
-    assert CHROMIUM, "FACE_MASK_NEEDS_CHROMIUM=1, and there is none: apt-get install chromium"
+    assert CHROMIUM, "FACE_MASK_NEEDS_CHROMIUM=1, but Chromium is missing: run `apt-get install chromium`"
     with sync_playwright() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def browser(playwright: Any, folder: Path) -> Iterator[Any]:
-    """With a camera that shows the scene, and is allowed where a test does not say otherwise."""
+    """A browser whose camera shows the scene; each test sets the camera permission."""
     camera = ("--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={folder / 'camera.mjpeg'}")
     running = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *camera])
     yield running
@@ -72,8 +72,8 @@ def address(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_open(browser: Any) -> Iterator[None]:
-    """A test that fails half way must not take the server's places from the next."""
+def close_contexts(browser: Any) -> Iterator[None]:
+    """A test that fails must not leave connections open, as their number is limited."""
     yield
     for context in browser.contexts:
         context.close()
@@ -81,21 +81,21 @@ def nothing_left_open(browser: Any) -> Iterator[None]:
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Page]:
-    with_page = opened(browser, address, permissions=["camera"])
-    yield with_page
-    problems = with_page.problems
-    with_page.context.close()
-    assert problems == []
+    page = open_page(browser, address, permissions=["camera"])
+    yield page
+    errors = page.errors
+    page.context.close()
+    assert errors == []
 
 
-def opened(browser: Any, address: str, script: str = "", **looks: Any) -> Page:
-    """The page in a window of its own; what it reports as an error is kept in `problems`."""
-    context = browser.new_context(**looks)
+def open_page(browser: Any, address: str, script: str = "", **options: Any) -> Page:
+    """Open the page in a context of its own; the errors that it reports are collected in `errors`."""
+    context = browser.new_context(**options)
     page = context.new_page()
     page.set_default_timeout(WAIT)
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda entry: page.errors.append(entry.text) if entry.type == "error" else None)
     if script:
         page.add_init_script(script)
     page.goto(address)
@@ -104,19 +104,19 @@ def opened(browser: Any, address: str, script: str = "", **looks: Any) -> Page:
 
 
 def until(page: Page, condition: str) -> None:
-    """Wait until a JavaScript expression is true. Playwright's own way needs eval, which the page's policy forbids."""
+    """Wait until a JavaScript expression is true; wait_for_function needs eval, which the page's policy forbids."""
     end = time.monotonic() + WAIT / 1000
     while not page.evaluate(condition):
         assert time.monotonic() < end, condition
         page.wait_for_timeout(50)
 
 
-def state(page: Page, name: str) -> None:
+def wait_for_state(page: Page, name: str) -> None:
     page.wait_for_selector(f"body[data-state={name}]")
 
 
-def settled_frames(page: Page) -> str:
-    """How many frames were judged, once what was under way at a pause is answered."""
+def final_frames(page: Page) -> str:
+    """The number of frames once those in flight at a pause have been answered."""
     before = None
     while (now := page.inner_text("#frames")) != before:
         before = now
@@ -133,66 +133,66 @@ def shown_faces(page: Page) -> list[dict[str, Any]]:
 
 
 def wait_for_faces(page: Page, count: int = 3) -> list[dict[str, Any]]:
-    until(page, f"document.querySelectorAll('#faces li:not(.expected)').length === {count}")
+    until(page, f"document.querySelectorAll('#faces li:not(.missed)').length === {count}")
     return shown_faces(page)
 
 
-def until_called(page: Page, number: str, label: str) -> None:
+def wait_for_label(page: Page, number: str, label: str) -> None:
     """Wait until the face of this number has the label."""
     until(page, f"document.querySelector('#faces li[data-number=\"{number}\"]')?.dataset.class === '{label}'")
 
 
-def assert_expected(faces: list[dict[str, Any]], wanted: list[judging.Judged]) -> None:
-    """The page's boxes and probabilities are those of the core; the browser encodes the frames once more."""
-    assert len(faces) == len(wanted)
-    boxes = np.array([face["box"] for face in faces]), np.array([one.box for one in wanted])
+def assert_expected(faces: list[dict[str, Any]], expected: list[classifier.Prediction]) -> None:
+    """Boxes and probabilities agree with FaceClassifier, up to another JPEG encoding by the browser."""
+    assert len(faces) == len(expected)
+    boxes = np.array([face["box"] for face in faces]), np.array([prediction.box for prediction in expected])
     assert np.diag(intersection_over_union(*boxes)).min() > 0.85
-    for face, one in zip(faces, wanted, strict=True):
-        assert float(face["probability"]) == pytest.approx(one.with_mask, abs=0.08)
+    for face, prediction in zip(faces, expected, strict=True):
+        assert float(face["probability"]) == pytest.approx(prediction.with_mask, abs=0.08)
 
 
-def colours(page: Page, box: list[float], mirrored: bool = False) -> np.ndarray:
-    """The overlay's pixels, RGBA, along the left edge of a box that is given in pixels of the frame."""
+def overlay_pixels(page: Page, box: list[float], mirrored: bool = False) -> np.ndarray:
+    """The overlay's pixels, RGBA, across the left edge of a box, which is in pixels of the frame."""
     left, top, right, bottom = box
     middle = (top + bottom) / 2
     x = live_workspace.SIZE[0] - right if mirrored else left
     script = """([x, y, width]) => {
         const canvas = document.getElementById("overlay"), scale = canvas.width / width;
-        const found = canvas.getContext("2d").getImageData(Math.round(x * scale) - 4, Math.round(y * scale), 9, 1).data;
-        return Array.from(found);
+        const context = canvas.getContext("2d");
+        return Array.from(context.getImageData(Math.round(x * scale) - 4, Math.round(y * scale), 9, 1).data);
     }"""
     return np.array(page.evaluate(script, [x, middle, live_workspace.SIZE[0]])).reshape(-1, 4)
 
 
-def test_boxes_and_labels_of_the_camera_are_those_of_the_core(page: Page, folder: Path) -> None:
-    state(page, "running")  # a camera that is allowed opens by itself
+def test_boxes_and_labels_of_the_camera_agree_with_the_classifier(page: Page, folder: Path) -> None:
+    wait_for_state(page, "running")  # if the camera is allowed, it opens at once
     faces = wait_for_faces(page)
     assert_expected(faces, live_workspace.expected(live_workspace.scene(), folder))
     assert [face["class"] for face in faces] == live_workspace.LABELS
-    for face, words in zip(faces, ("with mask", "unsure", "without mask"), strict=True):
-        assert re.fullmatch(rf"#\d\s+{words}\s+(\d\d% masked|\d\d%|>99%)", face["text"])
+    for face, label in zip(faces, ("with mask", "unsure", "without mask"), strict=True):
+        assert re.fullmatch(rf"#\d\s+{label}\s+(\d\d% mask|\d\d%|>99%)", face["text"])
     assert [page.inner_text(f"#now-{label}") for label in live_workspace.LABELS] == ["1", "1", "1"]
 
-    # A camera of one's own is a mirror: the overlay is drawn to match, and not once that is switched off.
+    # A front camera is mirrored, and so is the overlay, until mirroring is switched off.
     assert page.get_attribute("#mirror", "aria-pressed") == "true"
     for mirrored in (True, False):
-        until(page, "document.querySelectorAll('#faces li:not(.expected)').length === 3")
+        until(page, "document.querySelectorAll('#faces li:not(.missed)').length === 3")
         for face, colour in ((faces[0], (47, 224, 187)), (faces[2], (255, 131, 80))):
-            drawn = colours(page, face["box"], mirrored)
+            drawn = overlay_pixels(page, face["box"], mirrored)
             assert np.abs(drawn[:, :3] - colour).sum(axis=1).min() < 30, (mirrored, drawn)
-            assert not colours(page, face["box"], not mirrored)[:, 3].any()
+            assert not overlay_pixels(page, face["box"], not mirrored)[:, 3].any()
         page.click("#mirror")
     assert page.get_attribute("#mirror", "aria-pressed") == "true"
 
 
-def test_figures_run_and_are_saved(page: Page) -> None:
+def test_metrics_are_updated_saved_and_reset(page: Page) -> None:
     wait_for_faces(page)
     until(page, "Number(document.getElementById('frames').textContent) >= 10")
     assert re.fullmatch(r"(\d+ frames/s · )?\d+ ms", page.inner_text("#speed"))
     assert re.fullmatch(r"\d+ · \d+ · \d+", page.inner_text("#latency"))
     page.keyboard.press("Space")
-    state(page, "paused")
-    settled_frames(page)
+    wait_for_state(page, "paused")
+    final_frames(page)
     with page.expect_download() as download:
         page.click("#save")
     [saved] = json.loads(Path(download.value.path()).read_text())["session"]
@@ -201,40 +201,40 @@ def test_figures_run_and_are_saved(page: Page) -> None:
     assert saved["faces"] == saved["faces_with_mask"] + saved["faces_without_mask"] >= 30
     assert saved["distinct_faces"] == 3
     assert page.inner_text("#mean_confidence_with_mask") == f"{saved['mean_confidence_with_mask']:.2%}"
-    page.keyboard.press("n")
+    page.keyboard.press("r")
     until(page, "Number(document.getElementById('frames').textContent) < 3")
 
 
-def test_pause_freezes_and_goes_on(page: Page) -> None:
+def test_pause_and_resume(page: Page) -> None:
     wait_for_faces(page)
     page.click("#pause")
-    state(page, "paused")
-    assert page.inner_text("#pause").strip() == "Go on"
-    frames = settled_frames(page)
+    wait_for_state(page, "paused")
+    assert page.inner_text("#pause").strip() == "Resume"
+    frames = final_frames(page)
     assert len(shown_faces(page)) == 3  # they stay
     page.click("#pause")
-    state(page, "running")
+    wait_for_state(page, "running")
     until(page, f"Number(document.getElementById('frames').textContent) > {frames}")
 
 
-def test_the_model_is_switched_by_mouse_and_keys(page: Page, folder: Path) -> None:
+def test_the_model_is_switched_by_mouse_and_keyboard(page: Page, folder: Path) -> None:
     numbers = [face["number"] for face in wait_for_faces(page)]
     page.click("text=CNN")
-    until_called(page, numbers[0], "without_mask")
+    wait_for_label(page, numbers[0], "without_mask")
     faces = wait_for_faces(page)
     assert_expected(faces, live_workspace.expected(live_workspace.scene(), folder, "cnn"))
     assert [face["class"] for face in faces] == live_workspace.LABELS[::-1]
     assert [face["number"] for face in faces] == numbers
     page.keyboard.press("2")
     page.wait_for_selector("input[value=mobilenet]:checked", state="attached")
-    until_called(page, numbers[0], "with_mask")
+    wait_for_label(page, numbers[0], "with_mask")
 
 
 def test_keys_that_belong_to_a_button_or_the_browser_do_nothing_else(page: Page) -> None:
     wait_for_faces(page)
     page.focus("#mirror")
     page.keyboard.press("Space")
-    state(page, "running")
+    wait_for_state(page, "running")
     assert page.get_attribute("#mirror", "aria-pressed") == "false"
     page.keyboard.press("Control+m")
     page.keyboard.press("x")
@@ -243,38 +243,38 @@ def test_keys_that_belong_to_a_button_or_the_browser_do_nothing_else(page: Page)
     assert page.get_attribute("#mirror", "aria-pressed") == "true"
 
 
-def test_a_film_is_judged_and_ends(browser: Any, address: str, folder: Path) -> None:
-    page = opened(browser, address)
-    assert page.inner_text("#start h2") == "Who wears a mask?"
+def test_a_video_is_played_to_its_end(browser: Any, address: str, folder: Path) -> None:
+    page = open_page(browser, address)
+    assert page.inner_text("#start h2") == "Who is wearing a mask?"
     page.set_input_files("#file", folder / "scene.webm")
     faces = wait_for_faces(page)
     assert_expected(faces, live_workspace.expected(live_workspace.scene(), folder))
     assert page.get_attribute("#mirror", "aria-pressed") == "false"
-    page.set_input_files("#file", folder / "nobody.webm")
-    page.wait_for_selector("#nobody:visible")
-    assert page.inner_text("#nobody") == "no face"
+    page.set_input_files("#file", folder / "empty.webm")
+    page.wait_for_selector("#no-face:visible")
+    assert page.inner_text("#no-face") == "No face detected"
     assert shown_faces(page) == []
     page.set_input_files("#file", folder / "short.webm")
-    page.wait_for_selector("text=the film is over")
-    state(page, "paused")
-    page.keyboard.press("Space")  # once more
-    page.wait_for_selector("text=the film is over")
+    page.wait_for_selector("text=End of video")
+    wait_for_state(page, "paused")
+    page.keyboard.press("Space")  # again
+    page.wait_for_selector("text=End of video")
     page.set_input_files("#file", folder / "broken.mp4")
-    page.wait_for_selector("text=This film does not play")
+    page.wait_for_selector("text=This video cannot be played")
     assert "broken.mp4" in page.inner_text("#problem-text")
     page.set_input_files("#file", folder / "scene.webm")
     wait_for_faces(page)
     page.context.close()
 
 
-def test_a_camera_that_is_refused_and_then_allowed(browser: Any, address: str) -> None:
-    page = opened(browser, address)
-    page.click("#start [data-does=camera]")
-    state(page, "problem")
-    assert page.inner_text("#problem-title") == "The camera is not allowed"
+def test_a_camera_that_is_denied_and_then_allowed(browser: Any, address: str) -> None:
+    page = open_page(browser, address)
+    page.click("#start [data-action=camera]")
+    wait_for_state(page, "problem")
+    assert page.inner_text("#problem-title") == "Camera access was denied"
     page.context.grant_permissions(["camera"])
     page.click("#retry")
-    state(page, "running")
+    wait_for_state(page, "running")
     wait_for_faces(page)
     assert page.is_hidden("#problem")
     page.context.close()
@@ -282,21 +282,21 @@ def test_a_camera_that_is_refused_and_then_allowed(browser: Any, address: str) -
 
 def test_no_camera(playwright: Any, address: str, folder: Path) -> None:
     running = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--use-fake-ui-for-media-stream"])
-    page = opened(running, address)
+    page = open_page(running, address)
     page.keyboard.press("c")
-    page.wait_for_selector("text=There is no camera")
-    page.set_input_files("#file", folder / "scene.webm")  # the way on
+    page.wait_for_selector("text=No camera available")
+    page.set_input_files("#file", folder / "scene.webm")  # the alternative
     wait_for_faces(page)
     running.close()
 
 
 @pytest.mark.parametrize(
-    ("name", "title"), [("NotReadableError", "The camera is in use"), ("TypeError", "The camera does not start")]
+    ("name", "title"), [("NotReadableError", "The camera is in use"), ("TypeError", "The camera cannot be started")]
 )
 def test_a_camera_that_does_not_start(browser: Any, address: str, name: str, title: str) -> None:
-    """These no flag brings about, so the browser's answer is put in its place."""
+    """No flag of Chromium causes these errors, so getUserMedia is replaced."""
     script = f"navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException('why', '{name}'); }}"
-    page = opened(browser, address, script)
+    page = open_page(browser, address, script)
     page.keyboard.press("c")
     page.wait_for_selector(f"text={title}")
     page.context.close()
@@ -305,7 +305,7 @@ def test_a_camera_that_does_not_start(browser: Any, address: str, name: str, tit
 def test_a_camera_that_is_unplugged(page: Page) -> None:
     wait_for_faces(page)
     page.evaluate("document.getElementById('video').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
-    page.wait_for_selector("text=The camera is gone")
+    page.wait_for_selector("text=The camera was disconnected")
     assert shown_faces(page) == []
     page.click("#retry")
     wait_for_faces(page)
@@ -316,78 +316,78 @@ def test_an_address_that_is_not_secure(playwright: Any, folder: Path) -> None:
     rules = f"--host-resolver-rules=MAP {host} 127.0.0.1"
     running = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, rules])
     with serving("--host", "0.0.0.0", folder=folder) as address:
-        page = opened(running, address.replace("127.0.0.1", host))
+        page = open_page(running, address.replace("127.0.0.1", host))
         assert not page.evaluate("isSecureContext")
         page.keyboard.press("c")
-        page.wait_for_selector("text=The camera needs a secure address")
+        page.wait_for_selector("text=The camera needs a secure connection")
         assert "ssh -L" in page.inner_text("#problem-text")
         page.set_input_files("#file", folder / "scene.webm")
         wait_for_faces(page)
     running.close()
 
 
-def test_the_server_goes_and_comes_back(browser: Any, folder: Path) -> None:
+def test_the_page_reconnects_to_a_restarted_server(browser: Any, folder: Path) -> None:
     with serving(folder=folder) as address:
-        page = opened(browser, address, permissions=["camera"])
+        page = open_page(browser, address, permissions=["camera"])
         wait_for_faces(page)
         page.keyboard.press("1")
         page.wait_for_selector("input[value=cnn]:checked", state="attached")
     page.wait_for_selector("#offline:visible")
-    assert "The server does not answer. Trying again in" in page.inner_text("#offline")
-    assert page.inner_text("#connection") == "no connection"
+    assert "The server does not respond. Reconnecting in" in page.inner_text("#offline")
+    assert page.inner_text("#connection") == "disconnected"
     assert page.is_disabled("#models input[value=cnn]")
-    assert shown_faces(page) == []  # nothing stale
+    assert shown_faces(page) == []  # no outdated faces
     with serving(folder=folder, port=int(address.rsplit(":", 1)[1].strip("/"))):
         page.wait_for_selector("#connection[data-state=open]")
         faces = wait_for_faces(page)
         assert page.is_hidden("#offline")
-        page.wait_for_selector("input[value=cnn]:checked", state="attached")  # as it was chosen
-        until_called(page, faces[0]["number"], "without_mask")
+        page.wait_for_selector("input[value=cnn]:checked", state="attached")  # as selected before
+        wait_for_label(page, faces[0]["number"], "without_mask")
         assert len(faces) == 3
     page.context.close()
 
 
-def test_a_page_that_was_idle_connects_again_when_it_is_used(browser: Any, address: str) -> None:
+def test_an_idle_page_reconnects_when_it_is_used(browser: Any, address: str) -> None:
     context = browser.new_context(permissions=["camera"])
     page = context.new_page()
     page.set_default_timeout(WAIT)
     sockets: list[Any] = []
 
-    def between(route: Any) -> None:
+    def intercept(route: Any) -> None:
         sockets.append(route)
         route.connect_to_server()
 
-    page.route_web_socket(re.compile("/frames$"), between)
+    page.route_web_socket(re.compile("/frames$"), intercept)
     page.goto(address)
     wait_for_faces(page)
     page.click("#pause")
-    state(page, "paused")
-    frames = settled_frames(page)
+    wait_for_state(page, "paused")
+    frames = final_frames(page)
     sockets[0].close(code=4000, reason="idle")
-    page.wait_for_selector("text=the connection rests")
+    page.wait_for_selector("text=Disconnected after several minutes of inactivity")
     page.wait_for_timeout(1500)
-    assert len(sockets) == 1  # it does not take a place at the server meanwhile
+    assert len(sockets) == 1  # it does not reconnect by itself
     assert page.inner_text("#frames") == frames
     page.click("#pause")
-    page.wait_for_selector("text=The figures start again with the connection")
+    page.wait_for_selector("text=Reconnected: the metrics start from zero")
     wait_for_faces(page)
     until(page, "Number(document.getElementById('frames').textContent) > 1")
     with page.expect_download() as download:
         page.keyboard.press("s")
     saved = json.loads(Path(download.value.path()).read_text())
-    assert saved["earlier"][0][0]["frames"] == int(frames)
+    assert saved["previous"][0][0]["frames"] == int(frames)
     assert saved["session"][0]["frames"] >= 1
     context.close()
 
 
-def test_a_server_that_is_full_says_so(browser: Any, address: str) -> None:
-    from live.server import MAX_CONNECTIONS
+def test_the_page_reports_the_connection_limit(browser: Any, address: str) -> None:
+    from face_mask.live.server import MAX_CONNECTIONS
 
-    pages = [opened(browser, address) for _ in range(MAX_CONNECTIONS)]
+    pages = [open_page(browser, address) for _ in range(MAX_CONNECTIONS)]
     context = browser.new_context()
     one_more = context.new_page()
     one_more.goto(address)
-    one_more.wait_for_selector("text=close another one", timeout=WAIT)
+    one_more.wait_for_selector("text=The server accepts no more pages", timeout=WAIT)
     pages[0].context.close()
     one_more.wait_for_selector("#connection[data-state=open]", timeout=WAIT)
     for each in [*pages[1:], one_more]:
@@ -396,28 +396,30 @@ def test_a_server_that_is_full_says_so(browser: Any, address: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone(browser: Any, address: str, scheme: str) -> None:
-    looks: dict[str, Any] = {"viewport": {"width": 375, "height": 667}, "is_mobile": True, "has_touch": True}
-    page = opened(browser, address, permissions=["camera"], color_scheme=scheme, **looks)
+    options: dict[str, Any] = {"viewport": {"width": 375, "height": 667}, "is_mobile": True, "has_touch": True}
+    page = open_page(browser, address, permissions=["camera"], color_scheme=scheme, **options)
     wait_for_faces(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == 375  # nothing sticks out
-    for selector in ("#pause", "#mirror", ".controls [data-does=camera]", ".models label span"):
+    assert page.evaluate("document.documentElement.scrollWidth") == 375  # no horizontal scrolling
+    for selector in ("#pause", "#mirror", ".controls [data-action=camera]", ".models label span"):
         box = page.query_selector(selector).bounding_box()
         assert box["height"] >= 44, selector
-        assert box["y"] + box["height"] <= 667  # the picture and its buttons are seen at once
+        assert box["y"] + box["height"] <= 667  # visible without scrolling
     shot = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))
     corner = float(shot[2:6, 2:6].mean())
     assert corner > 220 if scheme == "light" else corner < 40
     page.context.close()
 
 
-def test_everything_has_a_name(page: Page) -> None:
+def test_all_controls_have_accessible_names(page: Page) -> None:
     wait_for_faces(page)
     unnamed = page.evaluate("""() => [...document.querySelectorAll("button, input, select, video")]
-        .filter(one => !(one.ariaLabel || one.innerText?.trim() || one.labels?.[0]?.textContent.trim() || one.hidden))
-        .map(one => one.outerHTML)""")
+        .filter(element => !(
+            element.ariaLabel || element.innerText?.trim() || element.labels?.[0]?.textContent.trim() || element.hidden
+        ))
+        .map(element => element.outerHTML)""")
     assert [html for html in unnamed if "hidden" not in html and 'id="camera"' not in html] == []
-    until(page, "document.getElementById('heard').textContent !== ''")
-    assert page.inner_text("#heard") in ("1 with mask, 1 without mask, 1 unsure", "no face")
+    until(page, "document.getElementById('announcement').textContent !== ''")
+    assert page.inner_text("#announcement") in ("1 with mask, 1 without mask, 1 unsure", "no face detected")
     text = page.inner_text("footer")
-    assert "No picture is stored or sent elsewhere" in text
+    assert "No image is stored or sent anywhere else" in text
     assert "Space" in text

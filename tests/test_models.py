@@ -1,22 +1,25 @@
-"""Architecture, augmentation, features, batches, training and saving, on pictures small enough for seconds."""
+"""Architecture, augmentation, features, batches, training and saving, on small images."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
-from pipeline import features
-from pipeline.data import augmentation, batches, packing
-from pipeline.errors import UserError
-from pipeline.models import cnn, mobilenet, muon, pretrained, saving, training
+from face_mask.errors import UserError
+from pipeline.dataset import packing
+from pipeline.models import cnn, imagenet_weights, mobilenet, pooled_features, saving
+from pipeline.training import augmentation, batches, fit
+from pipeline.training import optimizer as optimizers
 
 STILL: dict[str, Any] = {
     "rotation": 0.0,
@@ -26,8 +29,8 @@ STILL: dict[str, Any] = {
     "light": 0.0,
     "colour": 0.0,
     "blur": 0.0,
-    "reduction": 0.0,
-    "least_side": 28,
+    "downscale_prob": 0.0,
+    "min_side": 28,
     "occlusion": 0.0,
 }
 STRONG: dict[str, Any] = {
@@ -38,8 +41,8 @@ STRONG: dict[str, Any] = {
     "light": 0.4,
     "colour": 0.3,
     "blur": 0.5,
-    "reduction": 0.5,
-    "least_side": 16,
+    "downscale_prob": 0.5,
+    "min_side": 16,
     "occlusion": 0.5,
 }
 
@@ -64,7 +67,7 @@ def test_a_model_takes_raw_pixels_and_gives_probabilities(name):
     probabilities = model(pixels).numpy()
     assert probabilities.shape == (3, 2) and probabilities.dtype == np.float32
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    assert (model(pixels.astype(np.float32)).numpy() == probabilities).all()
+    assert model(pixels.astype(np.float32)).numpy() == pytest.approx(probabilities, abs=1e-5)
 
 
 def whole_mobilenet(size: int) -> keras.Model:
@@ -84,12 +87,12 @@ def test_unfreezing_starts_where_it_says_and_leaves_batch_normalisation_frozen(b
 
 
 def faces(n: int = 6, side: int = 48) -> np.ndarray:
-    """Smooth random pictures: resampling by less than a pixel changes them little."""
+    """Smooth random images: resampling by less than a pixel changes them little."""
     coarse = np.random.default_rng(1).integers(0, 256, (n, 6, 6, 3)).astype(np.float32)
     return tf.cast(tf.image.resize(coarse, [side, side], "bicubic"), tf.uint8).numpy()
 
 
-def test_no_change_asked_for_is_no_change_but_a_flip():
+def test_without_augmentation_images_are_only_flipped():
     images = faces()
     found = augmentation.augment(tf.constant(images), tf.constant([1, 2]), **STILL).numpy()
     flips = 0
@@ -101,7 +104,7 @@ def test_no_change_asked_for_is_no_change_but_a_flip():
     assert 0 < flips < len(images)
 
 
-def test_changes_follow_from_the_seed_alone_and_stay_in_range():
+def test_augmentation_depends_on_the_seed_alone_and_stays_in_range():
     images = tf.constant(faces())
     once, again, other = (augmentation.augment(images, tf.constant([7, i]), **STRONG).numpy() for i in (1, 1, 2))
     assert (once == again).all()
@@ -111,13 +114,13 @@ def test_changes_follow_from_the_seed_alone_and_stay_in_range():
 
 
 @pytest.mark.parametrize("change", ["rotation", "zoom", "shift", "shear"])
-def test_geometry_moves_a_centred_disc_no_further_than_asked(change):
+def test_geometry_moves_a_centred_disc_no_further_than_specified(change):
     side, n = 96, 64
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     disc = ((x - 20) ** 2 + y**2 < 36).astype(np.uint8)[..., None] * np.full(3, 255, np.uint8)
-    asked = {"rotation": 20.0, "zoom": 0.2, "shift": 0.1, "shear": 10.0}[change]
+    limit = {"rotation": 20.0, "zoom": 0.2, "shift": 0.1, "shear": 10.0}[change]
     images = tf.constant(np.repeat(disc[None], n, axis=0))
-    moved = augmentation.augment(images, tf.constant([3, 4]), **{**STILL, change: asked}).numpy()[..., 0]
+    moved = augmentation.augment(images, tf.constant([3, 4]), **{**STILL, change: limit}).numpy()[..., 0]
     weight = moved.sum(axis=(1, 2))
     at_x, at_y = (moved * x).sum(axis=(1, 2)) / weight, (moved * y).sum(axis=(1, 2)) / weight
     radius, angle = np.hypot(at_x, at_y), np.degrees(np.arctan2(at_y, np.abs(at_x)))
@@ -136,10 +139,10 @@ def test_geometry_moves_a_centred_disc_no_further_than_asked(change):
         assert np.abs(angle).max() < 11 and (np.abs(radius - 20) < 2).all()
 
 
-def test_occlusion_blur_and_reduction_reach_the_share_asked_for():
+def test_occlusion_blur_and_downscaling_affect_the_specified_fraction():
     images = tf.constant(np.repeat(faces(1), 400, axis=0))
     sharp = np.abs(np.diff(faces(1).astype(float), axis=2)).mean()
-    for change in ("occlusion", "blur", "reduction"):
+    for change in ("occlusion", "blur", "downscale_prob"):
         found = augmentation.augment(images, tf.constant([5, 6]), **{**STILL, change: 0.3}).numpy()
         plain = np.minimum(
             np.abs(found - images.numpy()).max(axis=(1, 2, 3)),
@@ -150,44 +153,52 @@ def test_occlusion_blur_and_reduction_reach_the_share_asked_for():
             assert np.abs(np.diff(found, axis=2)).mean() < sharp
 
 
-def test_a_reduced_picture_keeps_the_least_side_and_no_more_detail():
-    """A chequerboard of single pixels is finer than any reduced picture can hold: it turns grey."""
+def test_a_downscaled_image_keeps_the_detail_of_the_minimum_side_only():
+    """A chequerboard of single pixels is too fine for any downscaled image: it turns grey."""
     side = 64
     at = np.arange(side)
     board = np.repeat((255 * ((at[:, None] + at) % 2)).astype(np.float32)[None, :, :, None], 3, axis=3)
     coarse = np.repeat((255 * ((at[:, None] // 16 + at // 16) % 2)).astype(np.float32)[None, :, :, None], 3, axis=3)
     for number in range(5):
         seed = tf.constant([9, number])
-        lost = augmentation.reduce(tf.constant(board), seed, 1.0, 28).numpy()
+        lost = augmentation.downscale(tf.constant(board), seed, 1.0, 28).numpy()
         assert lost.shape == board.shape and lost.std() < 0.4 * board.std()
-        kept = augmentation.reduce(tf.constant(coarse), seed, 1.0, 28).numpy()
+        kept = augmentation.downscale(tf.constant(coarse), seed, 1.0, 28).numpy()
         assert np.corrcoef(kept.ravel(), coarse.ravel())[0, 1] > 0.9
-        assert (augmentation.reduce(tf.constant(board), seed, 0.0, 28).numpy() == board).all()
+        assert (augmentation.downscale(tf.constant(board), seed, 0.0, 28).numpy() == board).all()
 
 
 # ---- features ----
 
 
-def test_features_are_the_backbones_means_of_every_picture_the_last_short_batch_too():
-    images, backbone = faces(features.BATCH + 3, 32), mobilenet.build_backbone(32)
-    found = features.pooled(backbone, images)
-    wanted = backbone(images[-5:].astype(np.float32) / 127.5 - 1, training=False).numpy().mean(axis=(1, 2))
-    assert found.shape == (len(images), 1280) and found.dtype == np.float32
-    assert found[-5:] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+def features_of(backbone: keras.Model, images: np.ndarray, path: Path) -> np.ndarray:
+    """(2, n, 1280) features of the images and of their mirror images."""
+    views = [lambda batch: batch, lambda batch: batch[:, :, ::-1]]
+    pooled_features.write_pooled(path, pooled_features.forward_function(backbone), images, views)
+    return np.load(path)
+
+
+def test_features_are_the_backbones_means_of_every_view_including_the_last_incomplete_batch(tmp_path):
+    images, backbone = faces(pooled_features.BATCH + 3, 32), mobilenet.build_backbone(32)
+    found = features_of(backbone, images, tmp_path / "features.npy")
+    assert found.shape == (2, len(images), 1280) and found.dtype == np.float32
+    for features, view in zip(found, (images, images[:, :, ::-1]), strict=True):
+        expected = backbone(view[-5:].astype(np.float32) / 127.5 - 1, training=False).numpy().mean(axis=(1, 2))
+        assert features[-5:] == pytest.approx(expected, rel=1e-4, abs=1e-4 * float(expected.max()))  # all are tiny
 
 
 def test_without_weights_the_backbone_that_gave_the_features_is_the_one_that_is_trained(tmp_path, monkeypatch):
-    """Stages `features` and `train_mobilenet` each start it from the seed."""
+    """The stages `features` and `train_mobilenet` both initialize it from the seed."""
     monkeypatch.chdir(tmp_path)
-    pretrained.write(pretrained.obtain("none"), mobilenet.BACKBONE)
+    imagenet_weights.write(imagenet_weights.obtain("none"), mobilenet.BACKBONE)
     found = []
     for seed in (4, 4, 5):
-        training.make_repeatable(seed)
-        found.append(features.pooled(mobilenet.starting_backbone(32), faces(2, 32)))
+        fit.make_repeatable(seed)
+        found.append(features_of(mobilenet.starting_backbone(32), faces(2, 32), tmp_path / "features.npy"))
     assert (found[0] == found[1]).all() and np.abs(found[0] - found[2]).max() > 0.01 * np.abs(found[0]).max()
 
 
-def test_features_that_are_not_there_or_damaged_are_one_line_with_the_remedy(tmp_path, monkeypatch):
+def test_missing_or_damaged_features_are_one_line_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"features\.npy is missing: run `dvc repro features`"):
         packing.open_features()
@@ -200,7 +211,7 @@ def test_features_that_are_not_there_or_damaged_are_one_line_with_the_remedy(tmp
 # ---- batches ----
 
 
-def test_an_epoch_shows_every_picture_once_with_its_class_in_an_order_of_its_own():
+def test_an_epoch_contains_every_image_once_with_its_class_in_a_new_order():
     images = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 32, 32, 3), np.uint8)
     rows, classes = np.arange(4, 40), np.arange(4, 40) % 2
     dataset = batches.training_batches(images, rows, classes, batch_size=9, seed=3, changes=STILL)
@@ -215,7 +226,7 @@ def test_an_epoch_shows_every_picture_once_with_its_class_in_an_order_of_its_own
     assert [int(v) for pixels in again for v in pixels[:, 0, 0, 0].round()] == seen
 
 
-def test_plain_batches_are_the_pictures_in_order():
+def test_plain_batches_are_the_images_in_order():
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
     rows, classes = np.array([5, 2, 19, 0, 7]), np.array([1, 0, 0, 1, 1])
     parts = list(batches.plain_batches(images, rows, classes, batch_size=2).as_numpy_iterator())
@@ -227,21 +238,21 @@ def test_plain_batches_are_the_pictures_in_order():
 
 
 def toy() -> tuple[np.ndarray, np.ndarray]:
-    """Bright pictures are class 1, dark ones class 0."""
+    """Bright images are class 1, dark ones class 0."""
     classes = np.arange(64) % 2
     noise = np.random.default_rng(0).integers(0, 100, (64, 32, 32, 3))
     return (noise + 120 * classes[:, None, None, None]).astype(np.uint8), classes
 
 
-def train_toy(epochs: int, averaging: float = 0.9, optimizer=training.muon) -> tuple[keras.Model, list[dict]]:
+def train_toy(epochs: int, ema_momentum: float = 0.9, optimizer=optimizers.muon) -> tuple[keras.Model, pd.DataFrame]:
     keras.utils.set_random_seed(0)
     images, classes = toy()
     model = cnn.build(32, 0.2)
-    history = training.fit(
+    history = fit.fit(
         model,
         batches.training_batches(images, np.arange(48), classes[:48], batch_size=16, seed=1, changes=STILL),
         batches.plain_batches(images, np.arange(48, 64), classes[48:]),
-        optimizer=optimizer(training.cosine_schedule(2e-3, 3 * epochs), weight_decay=0.0, averaging=averaging),
+        optimizer=optimizer(optimizers.cosine_schedule(2e-3, 3 * epochs), weight_decay=0.0, ema_momentum=ema_momentum),
         steps_per_epoch=3,
         epochs=epochs,
         label_smoothing=0.0,
@@ -250,7 +261,7 @@ def train_toy(epochs: int, averaging: float = 0.9, optimizer=training.muon) -> t
     return model, history
 
 
-def test_no_batches_of_a_training_are_autotuned_which_would_hold_up_its_end(monkeypatch):
+def test_training_batches_are_not_autotuned_which_would_delay_the_end(monkeypatch):
     seen: list[tf.data.Dataset] = []
     fit = keras.Model.fit
 
@@ -263,20 +274,21 @@ def test_no_batches_of_a_training_are_autotuned_which_would_hold_up_its_end(monk
     assert [one.options().autotune.enabled for one in seen] == [False, False]
 
 
-@pytest.mark.parametrize("optimizer", [training.muon, training.adamw])
-@pytest.mark.parametrize("averaging", [0.0, 0.9])
-def test_training_learns_and_leaves_the_model_at_its_best_epoch(averaging, optimizer):
-    model, history = train_toy(6, averaging, optimizer)
-    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
-    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+@pytest.mark.parametrize("optimizer", [optimizers.muon, optimizers.adamw])
+@pytest.mark.parametrize("ema_momentum", [0.0, 0.9])
+def test_training_learns_and_leaves_the_model_at_its_best_epoch(ema_momentum, optimizer):
+    model, history = train_toy(6, ema_momentum, optimizer)
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
     images, classes = toy()
     probability = model(images[48:]).numpy()[np.arange(16), classes[48:]]
-    assert -np.log(probability).mean() == pytest.approx(min(row["val_loss"] for row in history), rel=1e-3)
+    # A loss below 1e-5 depends on the last digit of probabilities close to 1 in float32.
+    assert -np.log(probability).mean() == pytest.approx(history["val_loss"].min(), rel=1e-3, abs=1e-6)
 
 
-def test_training_stops_when_validation_gets_no_better():
+def test_training_stops_when_validation_does_not_improve():
     losses = iter([0.5, 0.4, 0.45, 0.41, 0.4, 0.3])
-    callback = training.BestEpoch("x", 6, patience=3)
+    callback = fit.BestEpoch("x", 6, patience=3)
     callback.set_model(cnn.build(32, 0.0))
     callback.model.compile(keras.optimizers.SGD())
     callback.model.stop_training = False
@@ -290,7 +302,7 @@ def test_training_stops_when_validation_gets_no_better():
 
 
 def test_the_schedule_warms_up_and_ends_at_zero():
-    schedule = training.cosine_schedule(0.1, 200)
+    schedule = optimizers.cosine_schedule(0.1, 200)
     assert float(schedule(0)) == 0 and float(schedule(200)) == pytest.approx(0, abs=1e-8)
     assert float(schedule(10)) == pytest.approx(0.1)
     assert float(schedule(105)) == pytest.approx(0.05, rel=1e-3)  # half way down the cosine
@@ -299,7 +311,7 @@ def test_the_schedule_warms_up_and_ends_at_zero():
 def test_orthogonalized_has_singular_values_near_one_and_the_same_directions():
     for shape in [(300, 24), (24, 300), (40, 40)]:
         matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-        found = np.asarray(muon.orthogonalized(tf.constant(matrix)))
+        found = np.asarray(optimizers.orthogonalized(tf.constant(matrix)))
         values = np.linalg.svd(found, compute_uv=False)
         assert values.max() < 1.3 and np.median(values) > 0.65
         u, _, v = np.linalg.svd(matrix, full_matrices=False)
@@ -307,13 +319,13 @@ def test_orthogonalized_has_singular_values_near_one_and_the_same_directions():
         assert along == pytest.approx(values[np.argsort(np.argsort(-along))], abs=1e-3)
 
 
-def test_the_short_cut_through_the_gram_matrix_is_the_iteration_itself():
+def test_iterating_on_the_gram_matrix_equals_the_plain_iteration():
     matrix = np.random.default_rng(1).normal(size=(16, 200))
     x = matrix / np.linalg.norm(matrix)
-    for _ in range(muon.STEPS):
+    for _ in range(optimizers.STEPS):
         gram = x @ x.T
-        x = muon.A * x + (muon.B * gram + muon.C * gram @ gram) @ x
-    found = np.asarray(muon.orthogonalized(tf.constant(matrix.astype(np.float32))))
+        x = optimizers.A * x + (optimizers.B * gram + optimizers.C * gram @ gram) @ x
+    found = np.asarray(optimizers.orthogonalized(tf.constant(matrix.astype(np.float32))))
     assert found == pytest.approx(x, abs=2e-4)
 
 
@@ -322,21 +334,21 @@ def test_muon_steps_hidden_kernels_and_leaves_the_rest_to_adam():
     twin.set_weights(model.get_weights())
     before = model.get_weights()
     gradients = [np.random.default_rng(i).normal(size=one.shape).astype(np.float32) for i, one in enumerate(before)]
-    for one, optimizer in ((model, training.muon), (twin, training.adamw)):
-        made = optimizer(0.01, weight_decay=0.0, averaging=0.0)
+    for one, optimizer in ((model, optimizers.muon), (twin, optimizers.adamw)):
+        made = optimizer(0.01, weight_decay=0.0, ema_momentum=0.0)
         made.apply([tf.constant(g) for g in gradients], one.trainable_variables)
     for variable, old, adam in zip(model.trainable_variables, before, twin.get_weights(), strict=True):
         step = variable.numpy() - old
         if variable.path.endswith("kernel") and "probabilities" not in variable.path:
             assert np.sqrt((step**2).mean()) == pytest.approx(0.2 * 0.01, rel=0.25)
         else:
-            assert variable.numpy() == pytest.approx(adam, abs=1e-7)
+            assert variable.numpy() == pytest.approx(adam, abs=1e-6)  # a step is 0.01
 
 
 # ---- saving ----
 
 
-def test_a_saved_model_is_the_same_bytes_each_time_and_loads_as_it_was(tmp_path, monkeypatch):
+def test_a_saved_model_has_the_same_bytes_each_time_and_loads_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, _ = train_toy(epochs=1)
     contents = []
@@ -349,7 +361,9 @@ def test_a_saved_model_is_the_same_bytes_each_time_and_loads_as_it_was(tmp_path,
         assert "optimizer" not in file
     assert "Muon" not in saving.architecture_path("cnn").read_text()
     images = toy()[0][:5]
-    assert (saving.load("cnn")(images).numpy() == model(images).numpy()).all()
+    loaded = saving.load("cnn")
+    assert all(np.array_equal(a, b) for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True))
+    assert loaded(images).numpy() == pytest.approx(model(images).numpy(), abs=1e-5)
 
 
 def test_missing_and_damaged_models_are_clear_errors(tmp_path, monkeypatch):

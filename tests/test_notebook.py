@@ -20,7 +20,7 @@ def test_it_is_committed_without_outputs():
             assert cell.outputs == [] and cell.execution_count is None
 
 
-def test_it_runs_in_its_folder_on_made_up_results_without_a_store(tmp_path, monkeypatch):
+def test_it_runs_in_its_folder_on_synthetic_results_without_a_store(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'none.db'}")
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")

@@ -1,4 +1,4 @@
-"""params.yaml is read, checked, and complained about in one line that names the key."""
+"""params.yaml is validated, and an invalid value is reported in one line that names the key."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import params
-from pipeline.errors import UserError
+from face_mask.errors import UserError
+from pipeline.core import params
 
 VALUES = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
 
@@ -24,7 +24,7 @@ def changed(dotted: str, value: object) -> dict:
     return values
 
 
-def test_the_committed_parameters_are_valid_and_those_the_issue_fixes():
+def test_the_committed_parameters_are_valid_and_have_the_specified_values():
     p = params.load()
     assert (p.data.source, p.data.kaggle) == ("kaggle", "omkargurav/face-mask-dataset")
     assert (p.image_size, p.split.train, p.split.val) == (128, 0.8, 0.1)
@@ -47,7 +47,7 @@ def test_the_committed_parameters_are_valid_and_those_the_issue_fixes():
         ("unseen.margin", -0.1, "unseen.margin = -0.1"),
         ("unseen.min_face", 0, "unseen.min_face = 0"),
         ("unseen.url_megabytes", 65, "unseen.url_megabytes = 65"),
-        ("split.train", 0.95, "split.train + split.val = 1.05 leaves nothing to test"),
+        ("split.train", 0.95, "split.train + split.val = 1.05 leaves no images for testing"),
         ("split.per_class", 3, "split.per_class = 3"),
         ("split.group_duplicates", "yes", "split.group_duplicates = 'yes'"),
         ("split", 3, "split = 3"),
@@ -55,15 +55,19 @@ def test_the_committed_parameters_are_valid_and_those_the_issue_fixes():
         ("split.exclude", None, "split.exclude = None"),
         ("audit.folds", 1, "audit.folds = 1: input should be greater than or equal to 2"),
         ("audit.inverse_regularization", 0, "audit.inverse_regularization = 0: input should be greater than 0"),
-        ("report.overfit_loss_rise", -0.1, "report.overfit_loss_rise = -0.1"),
+        ("report.overfit_gap", -0.1, "report.overfit_gap = -0.1"),
         ("evaluate.resamples", 0, "evaluate.resamples = 0"),
         ("xai.baseline", "grey", "xai.baseline = 'grey': input should be 'black_white', 'black', 'white'"),
         ("xai.max_steps", 4, "xai.max_steps = 4: input should be greater than or equal to 8"),
-        ("cnn.depth", 3, "cnn.depth is no parameter"),
-        ("extra", 3, "extra is no parameter"),
+        ("cnn.epoch", 3, "unknown parameter `cnn.epoch`; did you mean `cnn.epochs`?"),
+        ("learning_rate", 3, "unknown parameter `learning_rate`; did you mean `cnn.learning_rate`?"),
+        ("mobilnet", 3, "unknown parameter `mobilnet`; did you mean `mobilenet`?"),
+        ("live.smothing", 3, "unknown parameter `live.smothing`; did you mean `live.smoothing`?"),
+        ("cnn.depth", 3, "unknown parameter `cnn.depth`; see the keys"),
+        ("extra", 3, "unknown parameter `extra`; see the keys"),
     ],
 )
-def test_a_wrong_value_is_one_line_that_names_the_key(key, value, message):
+def test_an_invalid_value_is_one_line_that_names_the_key(key, value, message):
     with pytest.raises(UserError) as caught:
         params.check(changed(key, value))
     assert message in str(caught.value)
@@ -77,14 +81,14 @@ def test_a_missing_key_is_named():
         params.check(values)
 
 
-def test_yaml_1_1_reads_1e_3_as_text_and_it_is_taken_as_the_number_it_means():
+def test_a_number_that_yaml_reads_as_text_is_accepted():
     assert params.check(changed("cnn.learning_rate", "1e-3")).cnn.learning_rate == 0.001
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "is missing"), ("a: [", "no valid YAML"), ("", "no keys"), ("- 1", "no keys")]
+    ("content", "message"), [(None, "is missing"), ("a: [", "not valid YAML"), ("", "no keys"), ("- 1", "no keys")]
 )
-def test_a_file_that_is_no_parameters_is_a_clear_error(tmp_path, content, message):
+def test_an_unreadable_file_is_a_clear_error(tmp_path, content, message):
     path = tmp_path / "params.yaml"
     if content is not None:
         path.write_text(content)

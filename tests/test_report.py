@@ -1,4 +1,4 @@
-"""The report on made-up results: every row, one page that needs nothing, the same bytes twice, rules as stated."""
+"""The report on synthetic results: every row, one self-contained page, the same bytes twice, rules as stated."""
 
 from __future__ import annotations
 
@@ -13,43 +13,46 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline import params, report
-from pipeline.errors import UserError
-from pipeline.reporting import cells, comparison, inputs, label_cost, original, page, verdicts
-from pipeline.reporting.comparison import GROUPED, ORIGINAL, RANDOM
-from pipeline.reporting.inputs import MODELS
+from face_mask.errors import UserError
+from face_mask.schema import MODELS
+from pipeline import report
+from pipeline.core import params
+from pipeline.reporting import cells, comparison_table, inputs, label_cost, original, page, verdicts
+from pipeline.reporting.comparison_table import GROUPED, ORIGINAL, RANDOM
+from pipeline.tracking import context
 from tests import report_inputs
+from tools import graph
 
 PARAMS = Path("params.yaml").absolute()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A folder with all inputs and the report that was written from them."""
+    """A folder with all inputs and the report written from them."""
     folder = tmp_path_factory.mktemp("report")
     report_inputs.fabricate(folder)
     shutil.copyfile(PARAMS, folder / "params.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(report.tracking, "log_stage", lambda *_, **__: None)
-        patch.setattr(report.tracking, "check", lambda: None)
+        patch.setattr(context.StageRun, "finish", lambda run: None)
+        patch.setattr(context, "check", lambda: None)
         report.main()
     return folder
 
 
 @pytest.fixture
 def there(made, tmp_path, monkeypatch) -> Path:
-    """A copy of that folder to change, the working directory in it."""
+    """A copy of that folder to modify, as the working directory."""
     folder = tmp_path / "copy"
     shutil.copytree(made, folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(report.tracking, "log_stage", lambda *_, **__: None)
-    monkeypatch.setattr(report.tracking, "check", lambda: None)
+    monkeypatch.setattr(context.StageRun, "finish", lambda run: None)
+    monkeypatch.setattr(context, "check", lambda: None)
     return folder
 
 
 class Page(HTMLParser):
-    """Everything in a page that could be fetched, its text, and whether its tags are closed."""
+    """All resources that a page could fetch, its text, and whether its tags are closed."""
 
     VOID = ("meta", "img", "br", "hr", "link", "input", "use", "path")
 
@@ -89,22 +92,22 @@ class Page(HTMLParser):
 def test_both_files_hold_every_row_and_every_section(made):
     markdown = (made / "report/report.md").read_text()
     text = " ".join(Page((made / "report/report.html").read_text()).words).replace("\u00a0", " ")
-    for row in comparison.ROWS:
+    for row in comparison_table.ROWS:
         assert f"| {row.title} |" in markdown
         assert row.title.strip("*") in text
     for title in re.findall(r"^##+ (.*)$", markdown, re.MULTILINE):
         assert title in text
-    assert "McNemar's exact p" in text and "0" * 64 in text and "cnn.weight_decay" in text
+    assert "McNemar's exact test" in text and "0" * 64 in text and "cnn.weight_decay" in text
     assert "87.06 %" in text and "mean confidence" in text
 
 
-def test_the_page_is_one_file_that_needs_no_network(made):
+def test_the_page_is_self_contained(made):
     text = (made / "report/report.html").read_text()
     found = Page(text)
     assert found.open == [] and "script" not in found.tags and "link" not in found.tags and "iframe" not in found.tags
     assert found.fetched and all(one.startswith(("data:image/", "#")) for one in found.fetched)
     assert "@import" not in text and not re.search(r"url\((?!#)", text)
-    assert len(found.ids) == len(set(found.ids)), "two figures share an id"
+    assert len(found.ids) == len(set(found.ids)), "two figures have an id in common"
     pointed = {one[1:] for one in found.fetched if one.startswith("#")} | set(re.findall(r"url\(#([^)]+)\)", text))
     assert pointed <= set(found.ids)
     assert found.tags.count("figure") == len(re.findall(r"^!\[", (made / "report/report.md").read_text(), re.MULTILINE))
@@ -112,13 +115,13 @@ def test_the_page_is_one_file_that_needs_no_network(made):
     assert len(text) < 4e6
 
 
-def test_every_picture_of_the_markdown_is_there(made):
+def test_every_image_of_the_markdown_exists(made):
     names = re.findall(r"^!\[[^\]]*\]\(([^)]+)\)$", (made / "report/report.md").read_text(), re.MULTILINE)
     assert len(names) >= 12
     assert [name for name in names if not (made / "report" / name).is_file()] == []
 
 
-def test_written_again_it_is_the_same_bytes_and_nothing_older_stays(there):
+def test_written_again_it_is_the_same_bytes_and_stale_figures_are_removed(there):
     before = {path.name: path.read_bytes() for path in sorted(Path("report").rglob("*")) if path.is_file()}
     Path("report/figures/old.svg").write_text("")
     report.main()
@@ -126,7 +129,7 @@ def test_written_again_it_is_the_same_bytes_and_nothing_older_stays(there):
     assert after == before
 
 
-def test_no_time_path_or_version_is_in_it(made):
+def test_it_contains_no_date_path_or_version(made):
     for path in (made / "report").rglob("*"):
         if path.suffix in (".md", ".html", ".svg"):
             text = path.read_text()
@@ -140,10 +143,11 @@ def test_a_missing_input_names_the_stage_to_run(there, path):
         report.main()
 
 
-def test_the_stages_that_it_names_are_those_of_the_graph_and_all_inputs_are_declared():
+def test_the_stages_named_in_errors_are_those_of_the_graph_and_all_inputs_are_declared():
     stages = yaml.safe_load((PARAMS.parent / "dvc.yaml").read_text())["stages"]
-    declared = {dep for dep in stages["report"]["deps"] if not dep.endswith(".py")}
-    assert declared == set(inputs.WRITTEN_BY) | {inputs.RANDOM_SPLIT.as_posix()}
+    declared = {dep for dep in stages["report"]["deps"] if not graph.is_code(dep)}
+    read = {"plots" if path.startswith("plots/") else path for path in inputs.WRITTEN_BY}
+    assert declared == read | {inputs.RANDOM_SPLIT.as_posix()}
     for path, stage in inputs.WRITTEN_BY.items():
         if stage not in stages:
             continue
@@ -152,17 +156,17 @@ def test_the_stages_that_it_names_are_those_of_the_graph_and_all_inputs_are_decl
 
 
 @pytest.mark.parametrize(
-    ("path", "content"),
+    ("path", "stage", "content"),
     [
-        ("metrics/cnn.json", "{"),
-        ("metrics/cnn.json", "[]"),
-        ("plots/roc_cnn.csv", "a,b\n1,2\n"),
-        ("data/predictions.csv", ""),
+        ("metrics/cnn.json", "evaluate", "{"),
+        ("metrics/cnn.json", "evaluate", "[]"),
+        ("plots/roc.csv", "evaluate", "a,b\n1,2\n"),
+        ("data/predictions.csv", "predict", ""),
     ],
 )
-def test_a_damaged_input_is_one_line_that_names_it(there, path, content):
+def test_a_damaged_input_is_one_line_that_names_it(there, path, stage, content):
     Path(path).write_text(content)
-    with pytest.raises(UserError, match=rf"{path} is damaged .*dvc repro --force --single-item evaluate") as caught:
+    with pytest.raises(UserError, match=rf"{path} is damaged .*dvc repro --force --single-item {stage}`") as caught:
         report.main()
     assert "\n" not in str(caught.value)
 
@@ -170,57 +174,60 @@ def test_a_damaged_input_is_one_line_that_names_it(there, path, content):
 # ---- the table ----
 
 
-def test_cells_are_closed_cases():
-    row = comparison.Row("", "test.accuracy")
+def test_the_format_of_cells():
+    row = comparison_table.Row("", "test.accuracy")
     interval = {"test.accuracy": 0.5, "test.accuracy_low": 0.25, "test.accuracy_high": 0.755}
-    assert comparison.cell(row, dict(interval), 0.95) == "50.0 % (25.0–75.5)"
-    assert comparison.cell(comparison.Row("", "a", of="n"), {"a": 0.5, "n": 10}, 0.95) == "50.0 % (23.7–76.3)"
-    assert comparison.cell(comparison.Row("", "a"), {"a": None}, 0.95) == "–"
-    assert comparison.cell(comparison.Row("", "a", "count"), {"a": 1140}, 0.95) == "1,140"
-    assert comparison.cell(comparison.Row("", "a", "number"), {"a": 0.99951, "a_low": 0.9981, "a_high": 1.0}, 0.95) == (
-        "0.9995 (0.9981–1.0000)"
+    assert comparison_table.cell(row, dict(interval), 0.95) == "50.0 % (25.0–75.5)"
+    assert (
+        comparison_table.cell(comparison_table.Row("", "a", of="n"), {"a": 0.5, "n": 10}, 0.95) == "50.0 % (23.7–76.3)"
     )
-    assert comparison.cell(comparison.Row("", "a", "small"), {"a": 1.904}, 0.95) == "1.90"
-    assert [cells.share(value) for value in (1.0, 0.9996, 0.9994, 0.0)] == ["100.0", "99.96", "99.9", "0.0"]
+    assert comparison_table.cell(comparison_table.Row("", "a"), {"a": None}, 0.95) == "–"
+    assert comparison_table.cell(comparison_table.Row("", "a", "count"), {"a": 1140}, 0.95) == "1,140"
+    assert comparison_table.cell(
+        comparison_table.Row("", "a", "number"), {"a": 0.99951, "a_low": 0.9981, "a_high": 1.0}, 0.95
+    ) == ("0.9995 (0.9981–1.0000)")
+    assert comparison_table.cell(comparison_table.Row("", "a", "small"), {"a": 1.904}, 0.95) == "1.90"
+    assert [cells.percentage(value) for value in (1.0, 0.9996, 0.9994, 0.0)] == ["100.0", "99.96", "99.9", "0.0"]
 
 
 def test_the_counts_behind_intervals_follow_from_errors_and_split(tmp_path):
     report_inputs.fabricate(tmp_path)
     found = json.loads((tmp_path / "metrics/cnn.json").read_text())
-    wrong = (found["test"]["false_positives"], found["test"]["false_negatives"])
-    figures = comparison.model_figures(
+    false_positives, false_negatives = found["test"]["false_positives"], found["test"]["false_negatives"]
+    counts = comparison_table.model_metrics(
         tmp_path / "metrics", "cnn", json.loads((tmp_path / "metrics/split.json").read_text())
     )
-    assert figures["train.n"] == 100 and figures["test.n_with_mask"] == 30
-    assert figures["test.called_with_mask"] == 30 - wrong[1] + wrong[0]
-    assert found["test"]["precision_with_mask"] == pytest.approx((30 - wrong[1]) / figures["test.called_with_mask"])
+    assert counts["train.n"] == 100 and counts["test.n_with_mask"] == 30
+    assert counts["test.predicted_with_mask"] == 30 - false_negatives + false_positives
+    assert found["test"]["precision_with_mask"] == pytest.approx(
+        (30 - false_negatives) / counts["test.predicted_with_mask"]
+    )
     assert found["test"]["precision_without_mask"] == pytest.approx(
-        (30 - wrong[0]) / figures["test.called_without_mask"]
+        (30 - false_positives) / counts["test.predicted_without_mask"]
     )
 
 
-def test_the_random_splits_figures_of_other_pictures_are_not_shown(there):
+def test_random_split_results_of_another_data_set_are_not_shown(there):
     Path("metrics/data.json").write_text('{"source": "synthetic", "sha256": "1"}')
-    found = comparison.columns()
+    found = comparison_table.columns()
     assert all(not found[model, RANDOM] for model in MODELS)
-    line = next(line for line in comparison.table(found) if line[0] == "**test accuracy**")
+    line = next(line for line in comparison_table.table(found) if line[0] == "**test accuracy**")
     assert line[2] == line[5] == "–" and line[3] != "–"
 
 
-def test_the_webcams_rows_are_those_of_the_replayed_clip(there):
+def test_the_webcam_rows_are_those_of_the_replayed_clip(there):
     for model in MODELS:
-        path = Path(f"metrics/replay_{model}.json")
-        figures = json.loads(path.read_text()) | {"mean_confidence_with_mask": 0.97}
-        path.write_text(json.dumps(figures))
+        path = Path(f"metrics/live_{model}.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"mean_confidence_with_mask": 0.97}))
     report.main()
     text = Path("report/report.md").read_text()
     assert "| webcam confidence, with mask | 93 % | – | 97.0 % | 99 % | – | 97.0 % |" in text
-    assert "a clip of unseen faces" in text
+    assert "webcam clip of unseen faces" in text
 
 
-def test_the_unseen_rows_that_are_no_plain_shares_have_their_intervals(there):
+def test_unseen_metrics_that_are_not_proportions_have_intervals(there):
     own = json.loads(Path("metrics/unseen_mobilenet.json").read_text())
-    lines = {line[0]: line[-1] for line in comparison.table(comparison.columns())}
+    lines = {line[0]: line[-1] for line in comparison_table.table(comparison_table.columns())}
     for title, key in (
         ("unseen, balanced accuracy", "balanced_accuracy"),
         ("unseen, mean confidence with mask", "mean_confidence_with_mask"),
@@ -231,19 +238,19 @@ def test_the_unseen_rows_that_are_no_plain_shares_have_their_intervals(there):
     assert lines["unseen, ROC AUC"] == f"{auc} ({low}–{high})"
 
 
-def test_the_brief_lines_are_lines_of_the_whole_table(there):
-    found = comparison.collect(params.load())
-    whole, brief = (comparison.table(found, brief=brief) for brief in (False, True))
+def test_the_brief_table_is_a_part_of_the_whole_table(there):
+    found = comparison_table.collect(params.load())
+    whole, brief = (comparison_table.table(found, brief=brief) for brief in (False, True))
     assert 5 < len(brief) < len(whole) and all(line in whole for line in brief)
     assert whole[0][1:4] == [f"CNN, {ORIGINAL}", f"CNN, {RANDOM}", f"CNN, **{GROUPED}**"]
 
 
-def test_the_originals_figures_are_of_rows_that_exist_and_fit_its_own_counts():
-    keys = {row.key for row in comparison.ROWS}
+def test_the_originals_metrics_have_a_row_and_agree_with_its_own_counts():
+    keys = {row.key for row in comparison_table.ROWS}
     assert all(set(published) <= keys for published in original.PUBLISHED.values())
     cnn = original.PUBLISHED["cnn"]
-    right = 1511 - int(cnn["test.false_positives"]) - int(cnn["test.false_negatives"])
-    assert f"{100 * right / 1511:.1f} %" == cnn["test.accuracy"]
+    correct = 1511 - int(cnn["test.false_positives"]) - int(cnn["test.false_negatives"])
+    assert f"{100 * correct / 1511:.1f} %" == cnn["test.accuracy"]
     recalls = [float(cnn[f"test.recall_{label}"].removesuffix(" %")) for label in ("with_mask", "without_mask")]
     assert recalls == pytest.approx([100 * (745 - 27) / 745, 100 * (766 - 41) / 766], abs=0.06)
 
@@ -252,36 +259,35 @@ def test_the_originals_figures_are_of_rows_that_exist_and_fit_its_own_counts():
 
 
 @pytest.mark.parametrize(
-    ("train", "high", "losses", "verdict"),
+    ("train", "test", "high", "verdict"),
     [
-        (0.99, 0.98, [0.5, 0.1, 0.2], "yes"),
-        (0.99, 0.98, [0.5, 0.1, 0.105], "signs of it"),
-        (0.97, 0.98, [0.5, 0.1, 0.2], "signs of it"),
-        (0.97, 0.98, [0.5, 0.2, 0.1], "no"),
-        (0.98, 0.98, [0.1, 0.11], "no"),
+        (0.99, 0.96, 0.98, "yes"),  # large and significant
+        (0.99, 0.96, 0.995, "no"),  # large, but the interval reaches as far
+        (0.998, 0.992, 0.996, "slight"),  # significant, but small
+        (0.98, 0.98, 0.98, "no"),
+        (0.97, 0.98, 0.99, "no"),
     ],
 )
-def test_overfitting_by_the_stated_rule(train, high, losses, verdict):
-    said = verdicts.overfitting({"train.accuracy": train, "test.accuracy_high": high}, losses, limit=0.1 + 1e-9)
-    assert said.startswith(f"{verdict} (")
+def test_overfitting_needs_a_gap_that_is_large_and_significant(train, test, high, verdict):
+    own = {"train.accuracy": train, "test.accuracy": test, "test.accuracy_high": high}
+    assert verdicts.overfitting(own, 0.02).startswith(f"{verdict} (")
 
 
-def test_only_the_last_phase_of_a_training_counts():
-    history = pd.DataFrame({"val_loss": [0.01, 0.5, 0.2, 0.1], "phase": ["head", "head", "fine-tune", "fine-tune"]})
-    assert verdicts.last_phase(history) == [0.2, 0.1]
-    assert verdicts.last_phase(history.drop(columns="phase")) == [0.01, 0.5, 0.2, 0.1]
+def test_a_count_out_of_a_total_is_one_cell():
+    row = comparison_table.Row("", "a", "count", of="n")
+    assert comparison_table.cell(row, {"a": 43, "n": 55}, 0.95) == "43 of 55"
 
 
 # ---- what suspected labels cost ----
 
 
-def test_the_cost_of_suspected_labels_is_counted_on_test_pictures_alone():
+def test_the_cost_of_suspected_labels_is_computed_on_test_images_only():
     predictions = pd.DataFrame(
         {"path": list("abcdef"), "label": ["with_mask"] * 3 + ["without_mask"] * 3,
          "split": ["train"] + ["test"] * 5, "cnn": [0.1, 0.9, 0.1, 0.2, 0.9, 0.1]}
     )  # fmt: skip
     found = label_cost.cost(predictions, ["a", "c", "f"], ["cnn"], 0.5, 0.95)["cnn"]
-    assert (found["n"], found["accuracy"], found["suspected"], found["suspected_wrong"]) == (5, 0.6, 2, 1)
+    assert (found["n"], found["accuracy"], found["suspected"], found["suspected_incorrect"]) == (5, 0.6, 2, 1)
     assert (found["clean_n"], found["clean_accuracy"]) == (3, pytest.approx(2 / 3))
     assert found["accuracy_low"] < 0.6 < found["accuracy_high"]
 
@@ -298,7 +304,7 @@ def test_html_in_the_text_stays_text(tmp_path):
     assert '<span class="whole">(0.5–2.0)</span>' in html and "style=" not in html.split("</style>")[1]
 
 
-def test_a_wide_picture_is_made_narrower(tmp_path):
+def test_a_wide_image_is_downscaled(tmp_path):
     from PIL import Image
 
     Image.fromarray(np.zeros((10, 3000, 4), np.uint8)).save(tmp_path / "wide.png")

@@ -1,4 +1,4 @@
-"""Figures against scikit-learn, closed forms and published examples."""
+"""Metrics against scikit-learn, closed forms and published examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import binom
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from pipeline.scoring import calibration, comparison, curves, intervals, metrics
+from pipeline.scoring import calibration, curves, intervals, mcnemar, metrics
 
 
 def drawn(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def drawn(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return y_true, np.clip(0.5 + 0.3 * (2 * y_true - 1) + rng.normal(0, 0.3, n), 0, 1).round(3)
 
 
-def test_every_figure_is_scikit_learns():
+def test_every_metric_equals_scikit_learns():
     y_true, y_prob = drawn()
     y_pred = y_prob >= 0.4
     found = metrics.classification_metrics(y_true, y_prob, threshold=0.4)
@@ -50,12 +50,12 @@ def test_the_interval_is_wilsons():
     assert metrics.wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
 
 
-def test_a_bare_face_called_masked_is_a_false_positive():
+def test_without_mask_predicted_as_with_mask_is_a_false_positive():
     found = metrics.classification_metrics(np.array([0, 0, 0, 1]), np.array([0.9, 0.1, 0.2, 0.8]))
     assert (found["false_positives"], found["false_negatives"]) == (1, 0)
 
 
-def test_a_class_that_is_never_called_has_precision_zero_and_no_warning(recwarn):
+def test_a_class_that_is_never_predicted_has_precision_zero_and_no_warning(recwarn):
     found = metrics.classification_metrics(np.array([0, 1, 1]), np.array([0.9, 0.9, 0.9]))
     assert found["precision_without_mask"] == 0.0
     assert not recwarn.list
@@ -63,27 +63,27 @@ def test_a_class_that_is_never_called_has_precision_zero_and_no_warning(recwarn)
 
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20))
-def test_reliability_bins_every_picture_once_and_its_weighted_gap_is_the_error(seed, bins):
+def test_reliability_bins_every_image_once_and_its_weighted_gap_is_the_error(seed, bins):
     y_true, y_prob = drawn(200, seed)
     table = calibration.reliability(y_true, y_prob, bins)
     assert table["n"].sum() == 200
-    right = ((y_prob >= 0.5) == (y_true == 1)).mean()
-    assert (table["accuracy"] * table["n"]).sum() / 200 == pytest.approx(right)
+    accuracy = ((y_prob >= 0.5) == (y_true == 1)).mean()
+    assert (table["accuracy"] * table["n"]).sum() / 200 == pytest.approx(accuracy)
     assert 0 <= calibration.expected_calibration_error(y_true, y_prob, bins) <= 1
 
 
 def test_reliability_is_scikit_learns_curve():
     y_true, y_prob = drawn(2000)
     confidence = np.maximum(y_prob, 1 - y_prob)
-    right = (y_prob >= 0.5) == (y_true == 1)
-    accuracy, stated = calibration_curve(right, 2 * confidence - 1, n_bins=10)
+    correct = (y_prob >= 0.5) == (y_true == 1)
+    accuracy, scaled = calibration_curve(correct, 2 * confidence - 1, n_bins=10)
     table = calibration.reliability(y_true, y_prob, 10)
-    assert table["accuracy"].to_numpy() == pytest.approx(accuracy, abs=0.01)  # they differ in which bin an edge is of
-    assert table["confidence"].to_numpy() == pytest.approx((stated + 1) / 2, abs=0.005)
+    assert table["accuracy"].to_numpy() == pytest.approx(accuracy, abs=0.01)  # they assign bin edges differently
+    assert table["confidence"].to_numpy() == pytest.approx((scaled + 1) / 2, abs=0.005)
 
 
 def test_calibration_error_in_closed_form():
-    # Ten times sure at 0.9, right nine times: no error. Always sure at 1, right half the time: 0.5.
+    # Confidence 0.9 and correct 9 times in 10: error 0. Confidence 1 and correct half the time: error 0.5.
     assert calibration.expected_calibration_error(np.array([1] * 9 + [0]), np.full(10, 0.9)) == pytest.approx(0)
     assert calibration.expected_calibration_error(np.array([1, 0] * 5), np.ones(10)) == pytest.approx(0.5)
 
@@ -99,7 +99,7 @@ def test_curves_enclose_the_areas_that_the_metrics_state():
     assert (steps * pr["precision"]).sum() == pytest.approx(sk.average_precision_score(y_true, y_prob), abs=0.005)
 
 
-def test_confusion_has_one_row_a_picture():
+def test_confusion_has_one_row_per_image():
     y_true, y_prob = np.array([0, 0, 1, 1]), np.array([0.2, 0.7, 0.8, 0.9])
     table = curves.confusion(y_true, y_prob)
     assert table.value_counts().to_dict() == {
@@ -112,16 +112,16 @@ def test_confusion_has_one_row_a_picture():
 def test_mcnemar_in_closed_form():
     this = np.array([True] * 90 + [True] * 8 + [False] * 1 + [False])
     other = np.array([True] * 90 + [False] * 8 + [True] * 1 + [False])
-    found = comparison.mcnemar(this, other)
+    found = mcnemar.mcnemar(this, other)
     # Two-sided binomial of 1 in 9 at one half: 2 * (1 + 9) / 512.
     assert found == {
-        "both_right": 90,
-        "only_this_right": 8,
-        "only_other_right": 1,
-        "both_wrong": 1,
+        "both_correct": 90,
+        "only_this_correct": 8,
+        "only_other_correct": 1,
+        "both_incorrect": 1,
         "mcnemar_p": pytest.approx(20 / 512),
     }
-    assert comparison.mcnemar(this, this)["mcnemar_p"] == 1.0
+    assert mcnemar.mcnemar(this, this)["mcnemar_p"] == 1.0
 
 
 def test_rounding_leaves_whole_numbers_and_nesting_alone():
@@ -130,7 +130,7 @@ def test_rounding_leaves_whole_numbers_and_nesting_alone():
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95])
-def test_the_bootstrap_of_a_share_agrees_with_the_binomial_distribution(confidence):
+def test_the_bootstrap_of_a_proportion_agrees_with_the_binomial_distribution(confidence):
     y_true, y_prob = np.repeat([0, 1], 200), np.where(np.arange(400) % 10 == 0, 0.0, 1.0)  # recall 0.9
 
     def recall(times):
@@ -146,19 +146,19 @@ def test_the_bootstrap_of_a_share_agrees_with_the_binomial_distribution(confiden
 
 @settings(max_examples=60)
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1), st.sampled_from([0, 0.3, 0.5, 1, 1.1]))
-def test_the_bootstrapped_figures_are_scikit_learns_of_the_resampled_pictures(n, seed, threshold):
+def test_bootstrapped_metrics_equal_scikit_learns_on_the_resampled_images(n, seed, threshold):
     rng = np.random.default_rng(seed)
     y_true, y_prob = np.append([0, 1], rng.integers(0, 2, n - 2)), rng.integers(0, 11, n) / 10  # many of them equal
     times = rng.integers(0, 4, (3, n))
     times[:, :2] += 1  # both classes are there
-    found = intervals.no_plain_shares(times, y_true, y_prob, threshold)
+    found = intervals.bootstrap_metrics(times, y_true, y_prob, threshold)
     for i, row in enumerate(times):
         true, prob = np.repeat(y_true, row), np.repeat(y_prob, row)
-        called = prob >= threshold
+        predicted = prob >= threshold
         assert {name: values[i] for name, values in found.items()} == pytest.approx(
             {
-                "f1_with_mask": sk.f1_score(true, called, zero_division=0.0),
-                "f1_without_mask": sk.f1_score(true, called, pos_label=0, zero_division=0.0),
+                "f1_with_mask": sk.f1_score(true, predicted, zero_division=0.0),
+                "f1_without_mask": sk.f1_score(true, predicted, pos_label=0, zero_division=0.0),
                 "roc_auc": sk.roc_auc_score(true, prob),
                 "average_precision": sk.average_precision_score(true, prob),
                 "brier": sk.brier_score_loss(true, prob),
@@ -166,12 +166,12 @@ def test_the_bootstrapped_figures_are_scikit_learns_of_the_resampled_pictures(n,
         )
 
 
-def test_the_bootstrapped_figures_are_those_of_the_metrics_file_and_lie_within_their_intervals():
+def test_bootstrapped_metrics_equal_those_of_the_metrics_file_and_lie_within_their_intervals():
     generator = np.random.default_rng(2)
     y_true, y_prob = np.arange(80) % 2, generator.random(80)
-    figures = partial(intervals.no_plain_shares, y_true=y_true, y_prob=y_prob, threshold=0.4)
+    resampled = partial(intervals.bootstrap_metrics, y_true=y_true, y_prob=y_prob, threshold=0.4)
     whole = metrics.classification_metrics(y_true, y_prob, threshold=0.4)
-    of_all = {name: values.item() for name, values in figures(np.ones((1, 80))).items()}
+    of_all = {name: values.item() for name, values in resampled(np.ones((1, 80))).items()}
     assert of_all == pytest.approx({name: whole[name] for name in of_all})
-    found = intervals.bootstrap(y_true, figures, resamples=200)
+    found = intervals.bootstrap(y_true, resampled, resamples=200)
     assert all(found[f"{name}_low"] <= value <= found[f"{name}_high"] for name, value in of_all.items())

@@ -1,4 +1,4 @@
-"""The registered models as they are used: versions and the champion in MLflow, and answers of MLflow's real server."""
+"""Versions and the champion in MLflow's registry, and the answers of MLflow's real server."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from face_mask import decoding, detector, litert
+from face_mask.classifier import FaceClassifier
+from face_mask.errors import UserError
 from pipeline import register
-from pipeline.data import decoding
-from pipeline.data.synthetic import draw_picture
-from pipeline.errors import UserError
-from pipeline.serve import face_detection, judging, litert, package
-from tools import modules, scratch, serve
+from pipeline.registry import packaging
+from pipeline.synthetic.faces import draw_image
+from pipeline.tracking import stage_runs, values
+from tools import graph, scratch, serve
 
 REPOSITORY = Path(__file__).parent.parent
 SIZE = 32
@@ -39,13 +41,14 @@ import mlflow
 model = mlflow.pyfunc.load_model(sys.argv[1])
 example = model.input_example
 answer = model.predict(example, params={"faces": "auto"})
-print(json.dumps([answer.to_dict("records"), sys.modules["pipeline"].__file__, "tensorflow" in sys.modules]))
+loaded = ["pipeline" in sys.modules, "tensorflow" in sys.modules]
+print(json.dumps([answer.to_dict("records"), sys.modules["face_mask"].__file__, *loaded]))
 """
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
-    """LiteRT files of two real, tiny models: the redder a picture is, and not blue, the likelier is a face mask."""
+    """LiteRT files of two real, tiny models: P(with_mask) grows with red and falls with blue."""
     folder = tmp_path_factory.mktemp("exported")
     for name, slope in (("cnn", 3.0), ("mobilenet", 9.0)):
         litert.path_of(name, folder=folder).write_bytes(redness(slope))
@@ -53,21 +56,21 @@ def exported(tmp_path_factory) -> Path:
 
 
 def redness(slope: float) -> bytes:
-    """A LiteRT file: logits 0 and `slope` times the mean of red less that of blue, as shares of 255; then softmax."""
+    """A LiteRT file: softmax of the logits 0 and `slope` times the mean of red minus that of blue, each 0…1."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2 as freeze
 
     @tf.function
-    def judge(images):
+    def predict(images):
         weights = tf.constant([[0, slope / 255], [0, 0], [0, -slope / 255]], tf.float32)
         return tf.nn.softmax(tf.reduce_mean(images, (1, 2)) @ weights)
 
-    frozen = freeze(judge.get_concrete_function(tf.TensorSpec((1, SIZE, SIZE, 3), tf.float32)))
+    frozen = freeze(predict.get_concrete_function(tf.TensorSpec((1, SIZE, SIZE, 3), tf.float32)))
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
 
 
 def workspace(folder: Path, exported: Path) -> Path:
-    """A workspace as it is before the stage `register`."""
+    """A workspace before the stage `register`."""
     for name in ("models/exported", "metrics", "data/split"):
         (folder / name).mkdir(parents=True)
     shutil.copy("params.yaml", folder)
@@ -76,20 +79,22 @@ def workspace(folder: Path, exported: Path) -> Path:
     for name in ACCURACY:
         shutil.copy(litert.path_of(name, folder=exported), folder / "models/exported")
         train(folder, name)
-    rows = "".join(f"{i}.jpg,with_mask,{split},hash{i}\n" for i, split in enumerate(("train", "val", "val", "test")))
-    (folder / "data/split/manifest.csv").write_text(f"path,label,split,content_hash\n{rows}")
+    rows = "".join(
+        f"{i}.jpg,with_mask,{split},{i},hash{i}\n" for i, split in enumerate(("train", "val", "val", "test"))
+    )
+    (folder / "data/split/manifest.csv").write_text(f"path,label,split,row,content_hash\n{rows}")
     return folder
 
 
 def train(folder: Path, name: str, accuracy: float | None = None, weights: str = "weights of") -> None:
-    """What a training and its evaluation leave of the model, but for the exported file."""
+    """Write what a training and its evaluation write, except for the exported file."""
     (folder / f"models/{name}.weights.h5").write_text(f"{weights} {name}")
     (folder / f"metrics/{name}.json").write_text(json.dumps({"val": {"accuracy": accuracy or ACCURACY[name]}}))
 
 
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory) -> Path:
-    """A new MLflow database, made once: the migrations take seconds."""
+    """A new MLflow database, created once: the migrations take seconds."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
@@ -104,15 +109,15 @@ def repo(tmp_path: Path, exported: Path, migrated: Path, monkeypatch: pytest.Mon
     shutil.copy(migrated, folder / "mlflow.db")
     for name in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
         monkeypatch.delenv(name, raising=False)
-    # Set, so that it is unset again: MLflow writes its address there for its children.
+    # Set, so that it is restored afterwards: MLflow writes its address there for its child processes.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setattr(sys, "argv", ["register"])
     monkeypatch.chdir(folder)
     return folder
 
 
-def said(capsys: pytest.CaptureFixture) -> str:
-    """The verdict of the stage, run now."""
+def verdict(capsys: pytest.CaptureFixture) -> str:
+    """Run the stage: the reason that it prints."""
     register.main()
     return capsys.readouterr().out.splitlines()[-1].removeprefix("register: ").rpartition(";")[0]
 
@@ -133,11 +138,9 @@ def champion(folder: Path) -> int | None:
 
 
 def test_both_models_are_registered_once_and_the_better_is_champion(repo, capsys):
-    from pipeline import tracking
-
-    digest = tracking.weights_digest("models/mobilenet.weights.h5")
-    tracking.log_training("mobilenet", params={}, history=[], metrics={}, digest=digest, started=time.time())
-    assert "version 2 (mobilenet, validation accuracy 99.00%) becomes champion" in said(capsys)
+    digest = values.weights_digest("models/mobilenet.weights.h5")
+    stage_runs.log_training("mobilenet", params={}, history=[], metrics={}, digest=digest, started=time.time())
+    assert "version 2 (mobilenet, validation accuracy 99.00%) becomes champion" in verdict(capsys)
     cnn, mobilenet = versions(repo)[1], versions(repo)[2]
     assert champion(repo) == 2
     assert (cnn.tags["model"], cnn.tags["val.accuracy"]) == ("cnn", "0.975")
@@ -149,7 +152,8 @@ def test_both_models_are_registered_once_and_the_better_is_champion(repo, capsys
 
     before = {number: one.tags for number, one in versions(repo).items()}
     assert (
-        said(capsys) == "version 2 (mobilenet, validation accuracy 99.00%) stays champion: nothing better was trained"
+        verdict(capsys)
+        == "version 2 (mobilenet, validation accuracy 99.00%) stays champion: no better model was trained"
     )
     assert {number: one.tags for number, one in versions(repo).items()} == before
 
@@ -157,88 +161,94 @@ def test_both_models_are_registered_once_and_the_better_is_champion(repo, capsys
 def test_a_worse_training_is_registered_and_not_promoted_and_a_better_one_is(repo, capsys):
     register.main()
     train(repo, "mobilenet", 0.985, "worse weights of")
-    assert "version 3 (mobilenet, validation accuracy 98.50%) is not better" in said(capsys)
+    assert "version 3 (mobilenet, validation accuracy 98.50%) is not better" in verdict(capsys)
     assert champion(repo) == 2
     assert "not better" in versions(repo)[3].tags["champion.rule"]
     train(repo, "cnn", 0.995, "better weights of")
-    assert "version 4 (cnn, validation accuracy 99.50%) becomes champion" in said(capsys)
+    assert "version 4 (cnn, validation accuracy 99.50%) becomes champion" in verdict(capsys)
     assert champion(repo) == 4
-    assert "version 4" in versions(repo)[2].tags["champion.rule"]  # the one before says who followed
-    train(repo, "mobilenet")  # back to the first: it is there
-    assert "stays champion" in said(capsys)
+    assert "version 4" in versions(repo)[2].tags["champion.rule"]  # the previous champion is tagged with its successor
+    train(repo, "mobilenet")  # back to the first, which is registered already
+    assert "stays champion" in verdict(capsys)
     assert sorted(versions(repo)) == [1, 2, 3, 4]
 
 
-def test_none_is_champion_below_the_floor(repo, capsys):
+def test_no_model_below_the_minimum_becomes_champion(repo, capsys):
     scratch.set_params(repo, {"registry.min_val_accuracy": 0.999})
-    assert said(capsys).startswith("there is no champion: version 2 (mobilenet")
+    assert verdict(capsys).startswith("there is no champion: version 2 (mobilenet")
     assert champion(repo) is None
     assert sorted(versions(repo)) == [1, 2]
-    with pytest.raises(UserError, match="has no champion"):
+    with pytest.raises(UserError, match=r"has no champion .*run `python -m pipeline\.register`"):
         serve.main()
 
 
-def test_a_deleted_champion_is_followed_by_the_better_of_these(repo, capsys):
+def test_serving_in_a_fresh_clone_names_the_command_that_trains_and_registers(repo):
+    shutil.rmtree(repo / "models")
+    with pytest.raises(UserError, match=r"has no champion .*run `dvc repro register`"):
+        serve.main()
+
+
+def test_a_deleted_champion_is_succeeded_by_the_better_model(repo, capsys):
     register.main()
     client(repo).delete_model_version("face-mask", "2")
     assert champion(repo) is None
-    assert "version 3 (mobilenet, validation accuracy 99.00%) becomes champion" in said(capsys)
+    assert "version 3 (mobilenet, validation accuracy 99.00%) becomes champion" in verdict(capsys)
     client(repo).delete_registered_model_alias("face-mask", "champion")
-    assert "version 3 (mobilenet, validation accuracy 99.00%) becomes champion" in said(capsys)
+    assert "version 3 (mobilenet, validation accuracy 99.00%) becomes champion" in verdict(capsys)
     assert champion(repo) == 3
     client(repo).delete_registered_model("face-mask")
-    assert "becomes champion" in said(capsys)
+    assert "becomes champion" in verdict(capsys)
     assert sorted(versions(repo)) == [1, 2]
 
 
-def test_another_exam_promotes_nobody_unless_asked_afresh(repo, capsys, monkeypatch):
+def test_other_validation_images_promote_no_model_unless_the_champion_is_ignored(repo, capsys, monkeypatch):
     register.main()
     manifest = repo / "data/split/manifest.csv"
     manifest.write_text(manifest.read_text().replace("hash2", "another"))
     train(repo, "cnn", 1.0, "lucky weights of")
-    assert "was judged on other validation pictures" in said(capsys)
+    assert "was validated on other images" in verdict(capsys)
     assert champion(repo) == 2
-    monkeypatch.setattr(sys, "argv", ["register", "--afresh"])
-    assert "chosen afresh" in said(capsys)
+    monkeypatch.setattr(sys, "argv", ["register", "--ignore-champion"])
+    assert "chosen without regard to" in verdict(capsys)
     assert champion(repo) == 3
 
 
-def test_other_settings_make_another_version_of_the_same_weights(repo, capsys):
+def test_other_settings_create_another_version_of_the_same_weights(repo, capsys):
     register.main()
     scratch.set_params(repo, {"evaluate.threshold": 0.6})
-    assert "version 4 (mobilenet, validation accuracy 99.00%) becomes champion: the weights of version 2" in said(
+    assert "version 4 (mobilenet, validation accuracy 99.00%) becomes champion: the weights of version 2" in verdict(
         capsys
     )
     assert champion(repo) == 4
 
 
-def test_a_champion_that_somebody_else_made_is_left_alone(repo, capsys):
+def test_a_champion_registered_by_other_means_stays(repo, capsys):
     client(repo).create_registered_model("face-mask")
     client(repo).create_model_version("face-mask", str(repo / "models"))
     client(repo).set_registered_model_alias("face-mask", "champion", "1")
-    assert said(capsys).startswith("version 1 (of unknown kind, validation accuracy unknown) stays champion")
+    assert verdict(capsys).startswith("version 1 (unknown model, validation accuracy unknown) stays champion")
     assert sorted(versions(repo)) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
     ("missing", "remedy"),
     [
-        ("models/exported/cnn.float32.tflite", "dvc repro"),
-        ("models/mobilenet.weights.h5", "dvc repro train_mobilenet"),
-        ("metrics/cnn.json", "dvc repro"),
+        ("models/exported/cnn.float32.tflite", "dvc repro register"),
+        ("models/mobilenet.weights.h5", "dvc repro register"),
+        ("metrics/cnn.json", "dvc repro register"),
         ("data/split/manifest.csv", "dvc repro split"),
     ],
 )
-def test_what_is_missing_is_named_and_nothing_is_registered(repo, missing, remedy):
+def test_a_missing_file_is_named_and_nothing_is_registered(repo, missing, remedy):
     (repo / missing).unlink()
     with pytest.raises(UserError, match=f"{missing} is missing.*{remedy}"):
         register.main()
     assert versions(repo) == {}
 
 
-def test_a_file_that_judges_no_picture_of_this_size_is_refused(repo):
+def test_a_model_file_for_another_image_size_is_refused(repo):
     scratch.set_params(repo, {"image_size": 64})
-    with pytest.raises(UserError, match=r"models/exported/cnn\.float32\.tflite takes no pictures of image_size = 64"):
+    with pytest.raises(UserError, match=r"cnn\.float32\.tflite does not take images of image_size = 64"):
         register.main()
     (repo / "models/exported/cnn.float32.tflite").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"models/exported/cnn\.float32\.tflite is damaged"):
@@ -246,15 +256,15 @@ def test_a_file_that_judges_no_picture_of_this_size_is_refused(repo):
     assert versions(repo) == {}
 
 
-def test_figures_of_earlier_weights_are_refused(repo):
+def test_metrics_of_earlier_weights_are_refused(repo):
     lock = {"deps": [{"path": "models/cnn.weights.h5", "md5": "of before"}], "outs": [{"path": "metrics/cnn.json"}]}
     (repo / "dvc.lock").write_text(json.dumps({"stages": {"evaluate": lock}}))
-    with pytest.raises(UserError, match=r"metrics/cnn\.json is of an earlier cnn: run `dvc repro`"):
+    with pytest.raises(UserError, match=r"metrics/cnn\.json belongs to an earlier training of cnn: run `dvc repro reg"):
         register.main()
 
 
 def python(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen:
-    """A Python of its own in a folder, with the project on its path."""
+    """A Python process in a folder, with the project on its path."""
     environment = scratch.environment() | {"PYTHONPATH": str(REPOSITORY)} | variables
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -262,14 +272,14 @@ def python(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen:
     )
 
 
-def test_a_store_that_does_not_answer_ends_the_stage_in_one_line(repo):
+def test_an_unreachable_store_ends_the_stage_with_one_line(repo):
     stage = python(repo, "-m", "pipeline.register", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     out, err = stage.communicate(timeout=60)
     assert (stage.returncode, out) == (1, "")
     assert err.startswith("register: MLFLOW_TRACKING_URI=http://127.0.0.1:9: no answer") and err.count("\n") == 1
 
 
-def test_two_at_once_register_each_model_once(repo):
+def test_two_processes_at_once_register_each_model_once(repo):
     both = [python(repo, "-m", "pipeline.register") for _ in range(2)]
     outputs = [stage.communicate(timeout=120) for stage in both]
     assert [(stage.returncode, err) for stage, (_, err) in zip(both, outputs, strict=True)] == [(0, "")] * 2
@@ -277,13 +287,13 @@ def test_two_at_once_register_each_model_once(repo):
     assert sum("is new" in line for out, _ in outputs for line in out.splitlines()) == 2
 
 
-def test_a_version_carries_the_code_that_it_runs(repo, monkeypatch):
+def test_a_version_carries_the_modules_that_it_imports_and_no_others(repo, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    imported = modules.imported_files(Path("pipeline/serve/mlflow_model.py"))
-    assert {f"pipeline/{module}.py" for module in package.CODE} == imported
-    names = {name.partition(".")[0] for path in imported for name in modules.imported_names(Path(path))}
-    names -= {"pipeline", *sys.stdlib_module_names}
-    provides = {one: {path.parts[0].removesuffix(".py") for path in files(one) or ()} for one in package.PACKAGES}
+    imported = graph.imported_files(Path("pipeline/registry/pyfunc_model.py"))
+    assert {f"face_mask/{module}.py" for module in packaging.CODE} == imported - {"pipeline/registry/pyfunc_model.py"}
+    names = {name.partition(".")[0] for path in imported for name in graph.imported_names(Path(path))}
+    names -= {"face_mask", *sys.stdlib_module_names}
+    provides = {one: {path.parts[0].removesuffix(".py") for path in files(one) or ()} for one in packaging.PACKAGES}
     assert all(names & provided for one, provided in provides.items() if one != "mlflow")
     assert names <= set().union(*provides.values())
 
@@ -324,10 +334,10 @@ def served(tmp_path_factory, exported: Path, migrated: Path) -> Iterator[tuple[P
             process.wait()
 
 
-def test_a_port_that_is_taken_is_named(served, monkeypatch):
+def test_a_port_in_use_is_named(served, monkeypatch):
     port = served[1].rpartition(":")[2]
     monkeypatch.setattr(sys, "argv", ["serve", "--port", port])
-    with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 cannot be taken .*PORT="):
+    with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 is not available .*PORT="):
         serve.main()
 
 
@@ -337,13 +347,13 @@ def ask(address: str, body: object) -> tuple[int, Any]:
     request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read(), parse_constant=pytest.fail)  # NaN is no JSON
+            return answer.status, json.loads(answer.read(), parse_constant=pytest.fail)  # NaN is not valid JSON
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
 
 
-def judged(address: str, *images: object, faces: str | None = None) -> list[dict]:
-    """The rows that the server answers for these pictures."""
+def predictions(address: str, *images: object, faces: str | None = None) -> list[dict]:
+    """The rows that the server returns for these images."""
     params = {"params": {"faces": faces}} if faces else {}
     status, answer = ask(address, {"dataframe_records": [{"image": image} for image in images], **params})
     assert status == 200, answer
@@ -366,87 +376,92 @@ def plain(red: int, blue: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def street() -> np.ndarray:
-    """A grey picture with a drawn face in a corner, where the detector finds it."""
+    """A grey image with a drawn face in a corner, where the detector detects it."""
     for index in range(40):
         canvas = np.full((300, 400, 3), 128, np.uint8)
-        canvas[20:148, 20:148] = np.asarray(draw_picture(0, "without_mask", index, size=128))
-        if len(face_detection.detect(canvas)):
+        canvas[20:148, 20:148] = np.asarray(draw_image(0, "without_mask", index, size=128))
+        if len(detector.detect(canvas)):
             return canvas
-    pytest.fail("no face was found in any of 40 drawn pictures")
+    pytest.fail("no face was detected in any of 40 drawn images")
 
 
-def test_pictures_are_answered_as_the_litert_file_judges_them(served):
+def test_the_server_returns_the_predictions_of_the_litert_file(served):
     folder, address = served
     classify = litert.load(litert.path_of("mobilenet", folder=folder / litert.MODELS))
-    pictures = [plain(200, 10), plain(10, 200), plain(0, 0), png(np.asarray(draw_picture(1, "with_mask", 3, size=90)))]
-    rows = judged(address, *map(text, pictures))
-    pixels = np.stack([decoding.decode(one, SIZE).pixels for one in pictures])
+    images = [plain(200, 10), plain(10, 200), plain(0, 0), png(np.asarray(draw_image(1, "with_mask", 3, size=90)))]
+    rows = predictions(address, *map(text, images))
+    pixels = np.stack([decoding.decode(one, SIZE).pixels for one in images])
     assert [row["probability"] for row in rows] == classify(pixels).tolist()
     assert [row["class"] for row in rows][:3] == ["with_mask", "without_mask", "with_mask"]  # 0.5 is the threshold
     assert {row["model"] for row in rows} == {"mobilenet"} and {row["error"] for row in rows} == {None}
     assert list(rows[0]) == ["class", "probability", "model", "error"]
 
 
-def test_line_breaks_and_a_data_address_around_the_base64_do_no_harm(served):
+def test_base64_may_have_line_breaks_and_a_data_prefix(served):
     encoded = base64.encodebytes(plain(200, 10)).decode()
     assert "\n" in encoded
-    assert [row["class"] for row in judged(served[1], encoded, f"data:image/png;base64,{encoded}")] == ["with_mask"] * 2
+    assert [row["class"] for row in predictions(served[1], encoded, f"data:image/png;base64,{encoded}")] == [
+        "with_mask"
+    ] * 2
 
 
-def test_a_bad_picture_is_an_error_of_its_row_alone(served):
+def test_a_bad_image_is_an_error_of_its_row_only(served):
     good = text(plain(200, 10))
     cut_off = text(png(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8))[:3000])
-    rows = judged(served[1], "!!", good, None, "", text(b"hello"), cut_off, 7, "Größe", good)
+    rows = predictions(served[1], "!!", good, None, "", text(b"hello"), cut_off, 7, "Größe", good)
     assert [row["class"] for row in rows] == [None, "with_mask", *[None] * 6, "with_mask"]
     errors = [row["error"] for row in rows if row["class"] is None]
-    assert errors[0] == errors[5] == errors[6] == "no base64"
-    assert errors[1] == errors[2] == "no picture: the column image is empty"
-    assert errors[3] == "no picture"
+    assert errors[0] == errors[5] == errors[6] == "not base64"
+    assert errors[1] == errors[2] == "no image: the column image is empty"
+    assert errors[3] == "not an image"
     assert errors[4].startswith("damaged")
     assert all(row["probability"] is None for row in rows if row["error"])
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         ({"dataframe_records": [{"picture": "x"}]}, "missing inputs ['image']"),
         ({"dataframe_records": []}, "missing inputs ['image']"),
-        ({"pictures": ["x"]}, "exactly one of the input fields"),
+        ({"images": ["x"]}, "exactly one of the input fields"),
         (b"image=x", "valid JSON"),
-        ({"dataframe_records": [{"image": "x"}], "params": {"faces": "some"}}, "params.faces = 'some': take whole or"),
+        ({"dataframe_records": [{"image": "x"}], "params": {"faces": "some"}}, "params.faces = 'some': use whole or"),
     ],
 )
-def test_a_wrong_request_is_refused_with_the_reason(served, body, says):
+def test_an_invalid_request_is_refused_with_the_reason(served, body, message):
     status, answer = ask(served[1], body)
     assert status == 400
-    assert says in answer["message"] and "Traceback" not in json.dumps(answer)
+    assert message in answer["message"] and "Traceback" not in json.dumps(answer)
 
 
-def test_with_faces_auto_the_face_is_found_and_judged_or_none_is_there(served, street):
+def test_faces_auto_detects_and_classifies_the_face_or_reports_none(served, street):
     folder, address = served
-    classify = litert.load(litert.path_of("mobilenet", folder=folder / litert.MODELS))
-    boxes = face_detection.detect(street)[:1, :4]
-    whole, auto = (judged(address, text(png(street)), faces=faces)[0]["probability"] for faces in ("whole", "auto"))
-    assert auto == classify(judging.cut(street, boxes, SIZE, 0.25))[0] != whole
-    (row,) = judged(address, text(plain(200, 10)), faces="auto")
-    assert (row["class"], row["error"]) == (None, "no face found")
+    path = litert.path_of("mobilenet", folder=folder / litert.MODELS)
+    classifier = FaceClassifier.load(path, name="mobilenet", size=SIZE, margin=0.25, threshold=0.5)
+    boxes = detector.detect(street)[:1, :4]
+    whole, auto = (
+        predictions(address, text(png(street)), faces=faces)[0]["probability"] for faces in ("whole", "auto")
+    )
+    assert auto == classifier.classify(classifier.crop(street, boxes))[0] != whole
+    (row,) = predictions(address, text(plain(200, 10)), faces="auto")
+    assert (row["class"], row["error"]) == (None, "no face detected")
 
 
-def test_many_at_once_get_their_own_answers(served):
+def test_concurrent_requests_get_their_own_predictions(served):
     from concurrent.futures import ThreadPoolExecutor
 
     images = [text(plain(red, 100)) for red in range(0, 250, 10)]
-    alone = judged(served[1], *images)
+    alone = predictions(served[1], *images)
     with ThreadPoolExecutor(8) as pool:
-        assert [row for (row,) in pool.map(lambda image: judged(served[1], image), images)] == alone
+        assert [row for (row,) in pool.map(lambda image: predictions(served[1], image), images)] == alone
 
 
-def test_a_version_loads_in_a_process_that_knows_nothing_of_the_repository(served, tmp_path):
+def test_a_version_loads_in_a_process_without_the_repository(served, tmp_path):
     folder, _ = served
     environment = scratch.environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
     command = [sys.executable, "-I", "-c", OUTSIDE, "models:/face-mask@champion"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    rows, module, tensorflow = json.loads(done.stdout)
-    assert rows == [{"class": None, "probability": None, "model": "mobilenet", "error": "no face found"}]
-    assert str(folder / "mlartifacts") in module and not tensorflow
+    rows, module, pipeline, tensorflow = json.loads(done.stdout)
+    assert rows == [{"class": None, "probability": None, "model": "mobilenet", "error": "no face detected"}]
+    assert str(folder / "mlartifacts") in module and not pipeline and not tensorflow

@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 
+from face_mask.errors import UserError
+from face_mask.schema import MODELS
 from pipeline import tracking
-from pipeline.errors import UserError
-from pipeline.tracking import figures, sync
+from pipeline.core.values import flatten
+from pipeline.tracking import stage_runs, sync, values
 from pipeline.tracking.store import tracking_uri
 
 REPOSITORY = Path(__file__).parent.parent
@@ -37,8 +39,9 @@ evaluate: {threshold: 0.5}
 MINE = """
 import sys, time
 from pipeline import tracking
+from pipeline.tracking import stage_runs
 tracking.check()
-tracking.log_stage(sys.argv[1], params={"a": 1}, metrics={"m": 2.0}, started=time.time())
+stage_runs.log_stage(sys.argv[1], params={"a": 1}, metrics={"m": 2.0}, started=time.time())
 """
 
 
@@ -62,14 +65,16 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).mkdir(parents=True)
     (folder / "dvc.yaml").write_text("stages: {}\n")
     (folder / "params.yaml").write_text(PARAMS)
-    for i, model in enumerate(tracking.MODELS):
+    (folder / "plots/roc.csv").write_text("fpr,tpr\n")
+    for i, model in enumerate(MODELS):
         (folder / f"models/{model}.weights.h5").write_bytes(b"weights" * (i + 1))
         (folder / f"models/{model}.json").write_text("{}")
         (folder / f"metrics/{model}.json").write_text(json.dumps(evaluated(i)))
         (folder / f"metrics/unseen_{model}.json").write_text(json.dumps({"n": 90, "accuracy": (7 + i) / 10}))
         (folder / f"metrics/xai_{model}.json").write_text(json.dumps({"face_gain": 1.5, "none": None}))
         (folder / f"metrics/end_to_end_{model}.json").write_text(json.dumps({"detection": {"recall": 0.9}}))
-        with (folder / f"plots/history_{model}.csv").open("w", newline="") as file:
+        (folder / f"metrics/live_{model}.json").write_text(json.dumps({"face_correct": 0.8}))
+        with (folder / f"models/history_{model}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, ["epoch", "phase", "loss", "val_accuracy"])
             writer.writeheader()
             writer.writerows(history(i))
@@ -97,28 +102,28 @@ def history(i: int) -> list[dict]:
 
 
 def digest(model: str) -> str:
-    return tracking.weights_digest(f"models/{model}.weights.h5")
+    return values.weights_digest(f"models/{model}.weights.h5")
 
 
 def train(model: str, **changed: Any) -> None:
     """What stage train_MODEL logs."""
     logged: dict[str, Any] = {
         "params": {"model": {"dropout": 0.5}},
-        "history": history(tracking.MODELS.index(model)),
+        "history": history(MODELS.index(model)),
         "metrics": {},
         "digest": digest(model),
-        "artifacts": [Path(f"plots/history_{model}.csv")],
+        "artifacts": [Path(f"models/history_{model}.csv")],
         "started": time.time() - 5,
     }
-    tracking.log_training(model, **(logged | changed))
+    stage_runs.log_training(model, **(logged | changed))
 
 
 def add_findings(model: str) -> None:
     """What evaluate, unseen_eval, xai and end_to_end log about a model."""
-    for kind in ("", "unseen", "xai", "end_to_end"):
+    for kind in ("", "unseen", "xai", "end_to_end", "live"):
         path = Path(f"metrics/{kind}_{model}.json" if kind else f"metrics/{model}.json")
-        found = tracking.flatten(json.loads(path.read_text()), f"{kind}." if kind else "")
-        tracking.log_model_metrics(model, digest=digest(model), metrics=found)
+        found = flatten(json.loads(path.read_text()), f"{kind}." if kind else "")
+        stage_runs.log_model_metrics(model, digest=digest(model), metrics=found)
 
 
 def client(uri: str | None = None):
@@ -138,11 +143,11 @@ def rows(uri: str | None = None) -> list:
 
 
 def test_flatten_joins_keys_by_dots() -> None:
-    assert tracking.flatten({"a": {"b": {"c": 1}, "d": None}, "e": "x"}) == {"a.b.c": 1, "a.d": None, "e": "x"}
+    assert flatten({"a": {"b": {"c": 1}, "d": None}, "e": "x"}) == {"a.b.c": 1, "a.d": None, "e": "x"}
 
 
 def test_parameters_read_like_yaml() -> None:
-    shown = [figures.text(value) for value in (0.5, 1, True, None, "kaggle", "1e-5", 1e-5, [16, 32])]
+    shown = [values.text(value) for value in (0.5, 1, True, None, "kaggle", "1e-5", 1e-5, [16, 32])]
     assert shown == ["0.5", "1", "true", "null", "kaggle", "1e-05", "1e-05", "[16, 32]"]
 
 
@@ -152,8 +157,10 @@ def test_one_row_a_model(store: Path) -> None:
 
     train("cnn")
     train("mobilenet", history=pd.DataFrame(history(1)))
-    tracking.log_stage("evaluate", params={"evaluate.threshold": 0.5}, metrics={"mcnemar_p": 0.3}, started=time.time())
-    for model in tracking.MODELS:
+    stage_runs.log_stage(
+        "evaluate", params={"evaluate.threshold": 0.5}, metrics={"mcnemar_p": 0.3}, started=time.time()
+    )
+    for model in MODELS:
         add_findings(model)
 
     cnn, mobilenet = rows()
@@ -188,7 +195,7 @@ def test_one_row_a_model(store: Path) -> None:
 def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.CaptureFixture) -> None:
     train("cnn")
     train("mobilenet")
-    for model in tracking.MODELS:
+    for model in MODELS:
         add_findings(model)
     logged = rows()
     parents = runs("tags.kind = 'experiment'")
@@ -199,9 +206,9 @@ def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.Capt
     sync.main()
     sync.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "nothing to bring over" in line] == lines[2:]
+    assert [line for line in lines if "already up to date" in line] == lines[2:]
     assert "cnn in workspace-" in lines[0]
-    assert "5 parameters, 10 metrics" in lines[0]
+    assert "5 parameters, 11 metrics" in lines[0]
     synced = rows()
     assert len(synced) == 2
     cost = {"seconds", "peak_memory_mb"}
@@ -213,7 +220,7 @@ def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.Capt
     assert names == {"history_cnn.csv", "cnn.json", "cnn.weights.h5"}
 
 
-def test_sync_completes_rows_and_brings_changed_figures(store: Path) -> None:
+def test_sync_completes_rows_and_updates_changed_metrics(store: Path) -> None:
     train("cnn")
     sync.main()
     Path("metrics/cnn.json").write_text(json.dumps({"test": {"accuracy": 0.5}}))
@@ -225,14 +232,14 @@ def test_sync_completes_rows_and_brings_changed_figures(store: Path) -> None:
     assert len(client().get_metric_history(cnn.info.run_id, "epoch.loss")) == 3
 
 
-def test_sync_leaves_out_figures_of_earlier_weights(store: Path, capsys: pytest.CaptureFixture) -> None:
+def test_sync_leaves_out_metrics_of_earlier_weights(store: Path, capsys: pytest.CaptureFixture) -> None:
     stage = {
         "deps": [{"path": "models/cnn.weights.h5", "md5": "of before"}],
         "outs": [{"path": "metrics/cnn.json"}],
     }
     Path("dvc.lock").write_text(json.dumps({"stages": {"evaluate": stage}}))
     sync.main()
-    assert "metrics/cnn.json is of an earlier cnn, left out" in capsys.readouterr().out
+    assert "metrics/cnn.json belongs to an earlier cnn and is left out" in capsys.readouterr().out
     assert "test.accuracy" not in rows()[0].data.metrics
     assert rows()[0].data.metrics["unseen.accuracy"] == 0.7
 
@@ -288,7 +295,7 @@ def test_plain_repro_keeps_an_experiment_a_set_of_parameters(store: Path) -> Non
 
 def test_a_stage_that_ran_again_has_one_row(store: Path) -> None:
     for threshold in (0.4, 0.6):
-        tracking.log_stage("evaluate", params={"evaluate.threshold": threshold}, started=time.time())
+        stage_runs.log_stage("evaluate", params={"evaluate.threshold": threshold}, started=time.time())
     [run] = runs("tags.stage = 'evaluate'")
     assert run.data.params == {"evaluate.threshold": "0.6"}
 
@@ -311,9 +318,9 @@ def test_a_parameter_once_written_stays(store: Path) -> None:
     assert rows()[0].data.params["later"] == "1"
 
 
-def test_what_is_no_number_is_left_out(store: Path) -> None:
-    figures: dict[str, Any] = {"n": 3, "gap": float("nan"), "word": "x", "none": None}
-    tracking.log_stage("split", params={}, metrics=figures, started=time.time())
+def test_values_that_are_not_numbers_are_left_out(store: Path) -> None:
+    metrics: dict[str, Any] = {"n": 3, "gap": float("nan"), "word": "x", "none": None}
+    stage_runs.log_stage("split", params={}, metrics=metrics, started=time.time())
     [split] = runs("tags.stage = 'split'")
     assert set(split.data.metrics) == {"n", "seconds", "peak_memory_mb"}
 
@@ -333,7 +340,7 @@ def test_store_is_dvc_roots(store: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("DVC_ROOT", str(store))
     monkeypatch.setenv("DVC_EXP_NAME", "far-away")
     monkeypatch.chdir(workspace)
-    tracking.log_stage("split", params={}, artifacts=[Path("params.yaml")], started=time.time())
+    stage_runs.log_stage("split", params={}, artifacts=[Path("params.yaml")], started=time.time())
     assert not list(workspace.glob("ml*"))
     monkeypatch.chdir(store)
     assert [run.info.run_name for run in runs()] == ["far-away", "split"]
@@ -346,9 +353,9 @@ def test_a_relative_sqlite_uri_is_the_roots(repo: Path, monkeypatch: pytest.Monk
     assert tracking_uri() == f"sqlite:///{repo.resolve()}/runs/other.db"
 
 
-def test_an_artifact_never_written_is_a_bug(store: Path) -> None:
+def test_a_missing_artifact_is_a_bug(store: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.csv"):
-        tracking.log_stage("split", params={}, artifacts=[Path("nowhere.csv")], started=time.time())
+        stage_runs.log_stage("split", params={}, artifacts=[Path("nowhere.csv")], started=time.time())
 
 
 @pytest.mark.parametrize(
@@ -356,7 +363,7 @@ def test_an_artifact_never_written_is_a_bug(store: Path) -> None:
     [
         ("http://user:secret@127.0.0.1:9", "no answer"),
         ("localhost:5000", "neither http"),
-        ("./mlruns", "takes no folder"),
+        ("./mlruns", "does not accept a folder"),
     ],
 )
 def test_check_names_variable_and_remedy(repo: Path, monkeypatch: pytest.MonkeyPatch, uri: str, said: str) -> None:
@@ -371,10 +378,10 @@ def test_check_names_variable_and_remedy(repo: Path, monkeypatch: pytest.MonkeyP
     assert "\n" not in str(caught.value)
 
 
-def test_check_refuses_a_file_that_is_no_database(repo: Path) -> None:
+def test_check_rejects_a_file_that_is_not_a_database(repo: Path) -> None:
     tracking.check()
     Path("mlflow.db").write_text("not a database at all")
-    with pytest.raises(UserError, match=r"mlflow\.db is no SQLite database"):
+    with pytest.raises(UserError, match=r"mlflow\.db is not an SQLite database"):
         tracking.check()
 
 
@@ -459,13 +466,14 @@ def test_a_server_elsewhere_and_its_death(
     with server(*arguments, folder=there) as (uri, process):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         tracking.check()
-        train("cnn", artifacts=[Path("plots"), Path("plots/history_cnn.csv")])
+        train("cnn", artifacts=[Path("plots"), Path("models/history_cnn.csv")])
         sync.main()
         cnn, mobilenet = rows(uri)
         assert cnn.data.metrics["test.accuracy"] == 0.9
         assert mobilenet.data.metrics["unseen.accuracy"] == 0.8
         assert {one.path for one in client(uri).list_artifacts(cnn.info.run_id)} >= {"plots", "history_cnn.csv"}
-        assert len(list((there / "files").rglob("history_cnn.csv"))) == 2
+        assert len(list((there / "files").rglob("history_cnn.csv"))) == 1
+        assert len(list((there / "files").rglob("plots/roc.csv"))) == 1
         assert not list(repo.glob("ml*/*"))
         assert not (repo / "mlflow.db").exists()
 

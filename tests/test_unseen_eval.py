@@ -1,4 +1,4 @@
-"""Stage unseen_eval: figures against closed forms, sets that lack a class, and the sheet of the worst errors."""
+"""Stage unseen_eval: metrics against closed forms, sets that lack a class, and the sheet of the worst errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from pipeline import tracking, unseen_eval
-from pipeline.data import packing, unseen
-from pipeline.data.annotation_files import CALLED
+from pipeline import unseen_eval
+from pipeline.core.values import flatten
+from pipeline.dataset import packing, unseen
 from pipeline.models import saving
 from pipeline.scoring import curves, error_sheet, sheets
 from pipeline.scoring.metrics import wilson
-from pipeline.scoring.unseen import unseen_metrics
+from pipeline.scoring.unseen_metrics import unseen_metrics
+from pipeline.sources.annotation_files import SYNONYMS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESAMPLED = ("balanced_accuracy", "roc_auc", "mean_confidence_with_mask", "mean_confidence_without_mask")
@@ -31,11 +32,11 @@ def faces_of(*rows: tuple[str, float, float]) -> tuple[pd.DataFrame, np.ndarray]
     return table[["label", "face_size"]], table["p"].to_numpy(float)
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     found = unseen_metrics(
         *faces_of(
             ("with_mask", 32, 0.9),
-            ("with_mask", 47.9, 0.5),  # at the threshold: called with_mask
+            ("with_mask", 47.9, 0.5),  # at the threshold: predicted as with_mask
             ("with_mask", 48, 0.2),
             ("with_mask", 200, 1.0),
             ("without_mask", 96, 0.3),
@@ -68,9 +69,9 @@ def test_figures_by_hand() -> None:
 
 
 def test_intervals_agree_with_closed_forms() -> None:
-    """Of 400 masked and 100 bare faces, each right or wrong with confidence 0.9 or 0.7 at the threshold's sides."""
-    masked, bare = np.repeat([0.9, 0.3], [320, 80]), np.repeat([0.1, 0.7], [60, 40])
-    rows = [("with_mask", 50, p) for p in masked] + [("without_mask", 50, p) for p in bare]
+    """400 faces with and 100 without a mask; confidence is 0.9 if correct and 0.7 if not."""
+    with_mask, without_mask = np.repeat([0.9, 0.3], [320, 80]), np.repeat([0.1, 0.7], [60, 40])
+    rows = [("with_mask", 50, p) for p in with_mask] + [("without_mask", 50, p) for p in without_mask]
     found = unseen_metrics(*faces_of(*rows), 0.5, 0.9, 4000)
 
     def interval(name: str) -> list[float]:
@@ -80,18 +81,18 @@ def test_intervals_agree_with_closed_forms() -> None:
     deviation = 0.5 * np.sqrt(0.8 * 0.2 / 400 + 0.6 * 0.4 / 100)
     assert found["balanced_accuracy"] == pytest.approx(0.7)
     assert interval("balanced_accuracy") == pytest.approx(0.7 + z * deviation, abs=0.006)
-    # Confidences are 0.7 + 0.2 × right, so their mean's distribution is the binomial one of the recall.
-    for label, n, right in (("with_mask", 400, 0.8), ("without_mask", 100, 0.6)):
-        expected = 0.7 + 0.2 * binom(n, right).ppf([0.05, 0.95]) / n
+    # Confidences are 0.7 + 0.2 × correct, so their mean's distribution is the binomial one of the recall.
+    for label, n, recall in (("with_mask", 400, 0.8), ("without_mask", 100, 0.6)):
+        expected = 0.7 + 0.2 * binom(n, recall).ppf([0.05, 0.95]) / n
         assert interval(f"mean_confidence_{label}") == pytest.approx(expected, abs=0.003)
     # ROC AUC against its standard error from its placements, DeLong et al. 1988.
-    placed = (masked[:, None] > bare).astype(float) + 0.5 * (masked[:, None] == bare)
+    placed = (with_mask[:, None] > without_mask).astype(float) + 0.5 * (with_mask[:, None] == without_mask)
     error = np.sqrt(placed.mean(axis=1).var(ddof=1) / 400 + placed.mean(axis=0).var(ddof=1) / 100)
     assert found["roc_auc"] == pytest.approx(placed.mean())
     assert interval("roc_auc") == pytest.approx(placed.mean() + z * error, abs=0.006)
 
 
-def test_the_original_s_figure_is_no_accuracy() -> None:
+def test_the_originals_metric_is_not_an_accuracy() -> None:
     found = unseen_metrics(*faces_of(("with_mask", 50, 0.0), ("without_mask", 50, 1.0)), 0.5, 0.95, 20)
     assert (found["accuracy"], found["mean_confidence_with_mask"], found["mean_confidence_without_mask"]) == (0, 1, 1)
 
@@ -112,14 +113,14 @@ def test_a_set_of_one_class_alone(label: str) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([*CALLED]), st.floats(1, 300), st.floats(0, 1))),
+    st.lists(st.tuples(st.sampled_from([*SYNONYMS]), st.floats(1, 300), st.floats(0, 1))),
     st.floats(0.1, 0.9),
 )
-def test_shares_are_shares_and_counts_add_up(rows: list, threshold: float) -> None:
+def test_proportions_are_in_range_and_counts_add_up(rows: list, threshold: float) -> None:
     found = unseen_metrics(*faces_of(*rows), threshold, 0.95, 20)
     assert found["n"] == found["n_with_mask"] + found["n_without_mask"] == len(rows) - found["n_incorrect"]
-    shares = {k: v for k, v in tracking.flatten(found).items() if k.split(".")[-1][:2] not in ("n", "n_", "in")}
-    assert all(value is None or 0 <= value <= 1 for value in shares.values())
+    proportions = {k: v for k, v in flatten(found).items() if k.split(".")[-1][:2] not in ("n", "n_", "in")}
+    assert all(value is None or 0 <= value <= 1 for value in proportions.values())
     if found["n"]:
         assert (
             found["accuracy_low"] <= found["accuracy"] + 1e-12 and found["accuracy"] <= found["accuracy_high"] + 1e-12
@@ -143,14 +144,14 @@ def table_of(*rows: tuple[str, str, float]) -> pd.DataFrame:
     return table.assign(row=range(len(rows)), face_size=40.0)
 
 
-def test_the_surest_error_comes_first_and_masks_worn_wrong_are_none() -> None:
+def test_the_most_confident_error_comes_first_and_incorrectly_worn_masks_are_not_errors() -> None:
     table = table_of(
         ("a", "with_mask", 0.3), ("b", "without_mask", 0.9), ("c", "incorrect", 1.0), ("d", "with_mask", 0.6),
         ("f", "without_mask", 0.99), ("e", "with_mask", 0.1),
     )  # fmt: skip
     worst = error_sheet.worst(table, "cnn", 0.5)
     assert worst["path"].tolist() == ["f", "b", "e", "a"]
-    assert worst["sure"].tolist() == pytest.approx([0.99, 0.9, 0.9, 0.7])
+    assert worst["confidence"].tolist() == pytest.approx([0.99, 0.9, 0.9, 0.7])
     assert error_sheet.worst(table, "cnn", 0.65)["path"].tolist() == ["f", "b", "e", "a", "d"]
 
 
@@ -164,11 +165,11 @@ def test_the_sheet_shows_each_error_where_it_belongs() -> None:
     half = len(one_pixels := np.asarray(one))
     blue, red = ((sheet[:half] == colour).all(axis=-1) for colour in ((0, 0, 200), (200, 0, 0)))
     assert blue.sum() == red.sum() == (one_pixels == (0, 0, 200)).all(axis=-1).sum() == 144 * 144
-    assert np.argwhere(blue)[:, 1].max() < np.argwhere(red)[:, 1].min()  # the surest first
-    assert not ((sheet[half:] == (0, 0, 200)) | (sheet[half:] == (200, 0, 0))).all(axis=-1).any()  # none is wrong
+    assert np.argwhere(blue)[:, 1].max() < np.argwhere(red)[:, 1].min()  # the most confident first
+    assert not ((sheet[half:] == (0, 0, 200)) | (sheet[half:] == (200, 0, 0))).all(axis=-1).any()  # it makes no errors
 
 
-def test_what_is_nearly_sure_is_not_called_100_percent() -> None:
+def test_only_a_probability_of_1_is_shown_as_100_percent() -> None:
     assert [error_sheet.percent(p) for p in (1.0, 0.9999, 0.5)] == ["100 %", "99.9 %", "50.0 %"]
 
 
@@ -176,14 +177,14 @@ def test_what_is_nearly_sure_is_not_called_100_percent() -> None:
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]], dict[str, dict]]:
+def stage(
+    logged: list[dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[list[str]], dict[str, dict]]:
     """Runs the stage on faces with these labels, each as bright as its place; returns the metrics of both models."""
     import keras
 
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
-    monkeypatch.setattr(tracking, "log_stage", lambda *_, **__: None)
-    monkeypatch.setattr(tracking, "log_model_metrics", lambda *_, **__: None)
     pixels = keras.Input((8, 8, 3))
     bright = keras.layers.GlobalAveragePooling2D()(pixels)
     model = keras.Model(pixels, keras.layers.Dense(2, activation="softmax", name="out")(bright))
@@ -221,16 +222,14 @@ def test_the_stage_writes_what_follows_from_the_predictions(stage, tmp_path: Pat
     assert found["cnn"]["accuracy"] == pytest.approx(again["accuracy"])
     assert found["cnn"]["by_size"]["32_47"]["n"] == 5
     written = sorted(path.name for path in Path("plots").iterdir())
-    assert written == sorted(
-        ["unseen_errors.png", *(f"unseen_{kind}_{name}.csv" for kind in ("roc", "pr") for name in ("cnn", "mobilenet"))]
-    )
+    assert written == sorted(["unseen_errors.png", "unseen_pr.csv", "unseen_roc.csv"])
     paths = [*Path("plots").iterdir(), *Path("metrics").iterdir(), unseen_eval.PREDICTIONS]
     first = {path: path.read_bytes() for path in paths}
     assert stage(labels) == found
     assert {path: path.read_bytes() for path in paths} == first
 
 
-def test_a_set_of_masks_alone_is_judged_too(stage) -> None:
+def test_a_set_without_one_class_is_evaluated_too(stage) -> None:
     found = stage(["with_mask"] * 4)
     assert found["cnn"]["roc_auc"] is None and found["cnn"]["n"] == 4
-    assert Path("plots/unseen_roc_cnn.csv").read_text() == "fpr,tpr,threshold\n"
+    assert Path("plots/unseen_roc.csv").read_text() == "fpr,tpr,threshold,model\n"

@@ -1,4 +1,4 @@
-"""Fetching from addresses that somebody else chose, from a real server on loopback and against what attackers try."""
+"""Downloads from untrusted addresses: from a real server on loopback, and against known attacks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline.data import web
+from face_mask import web
 
-PICTURE = b"\x89PNG, or so it says" * 1000
+CONTENT = b"\x89PNG, supposedly" * 1000
 
 
 class Server(ThreadingHTTPServer):
@@ -43,15 +43,15 @@ class Handler(BaseHTTPRequestHandler):
             return self.head(302, Location="/round")
         if what == "gone":
             return self.head(404)
-        if what == "picture":
-            self.head(200, **{"Content-Length": str(len(PICTURE))})
-            self.wfile.write(PICTURE)
+        if what == "file":
+            self.head(200, **{"Content-Length": str(len(CONTENT))})
+            self.wfile.write(CONTENT)
             return None
         if what == "cut":
-            self.head(200, **{"Content-Length": str(2 * len(PICTURE))})
-            self.wfile.write(PICTURE)
+            self.head(200, **{"Content-Length": str(2 * len(CONTENT))})
+            self.wfile.write(CONTENT)
             return None
-        if what == "says_large":
+        if what == "declared_large":
             return self.head(200, **{"Content-Length": str(10**12)})
         if what == "is_large":
             self.head(200)
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def handle(self) -> None:
-        with suppress(OSError):  # the client has hung up, as it should
+        with suppress(OSError):  # the client has closed the connection, as it should
             super().handle()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -94,7 +94,7 @@ def server() -> Iterator[Server]:
 
 
 def fetch(url: str, max_bytes: int = 1_000_000, seconds: float = 10) -> bytes:
-    """Of loopback, 127.0.0.1 alone is allowed: 127.0.0.2 stands for any private address."""
+    """Allows 127.0.0.1 but no other loopback address, so that 127.0.0.2 can represent a private address."""
     return web.fetch(url, max_bytes, seconds, allowed=lambda address: address == "127.0.0.1" or web.is_public(address))
 
 
@@ -106,12 +106,12 @@ def refused(url: str, *words: str, **limits: float) -> str:
     return str(caught.value)
 
 
-def test_a_picture_and_one_behind_redirects(server: Server) -> None:
-    assert fetch(server.url("/picture")) == PICTURE
-    assert fetch(server.url("/to?/to?" + server.url("/picture"))) == PICTURE
+def test_a_file_and_one_behind_redirects(server: Server) -> None:
+    assert fetch(server.url("/file")) == CONTENT
+    assert fetch(server.url("/to?/to?" + server.url("/file"))) == CONTENT
 
 
-def test_what_is_no_plain_ascii_is_encoded(server: Server) -> None:
+def test_characters_beyond_ascii_are_percent_encoded(server: Server) -> None:
     refused(server.url("/straße/ä b?ö=1"), "HTTP 500")
     assert server.asked[-1] == "/stra%C3%9Fe/%C3%A4%20b?%C3%B6=1"
 
@@ -127,15 +127,15 @@ def test_only_http_and_https(url: str, server: Server) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"]
 )
-def test_no_loopback_by_whatever_name(host: str, server: Server) -> None:
+def test_loopback_is_refused_by_any_name(host: str, server: Server) -> None:
     asked = len(server.asked)
-    with pytest.raises(web.NotFetched, match=r"not on the public Internet|is not known"):
-        web.fetch(server.url("/picture", host), 1_000_000, 5)
+    with pytest.raises(web.NotFetched, match=r"not on the public Internet|unknown host"):
+        web.fetch(server.url("/file", host), 1_000_000, 5)
     assert len(server.asked) == asked
 
 
 def test_a_redirect_to_a_private_address_is_not_followed(server: Server) -> None:
-    refused(server.url("/to?" + server.url("/picture", "127.0.0.2")), "127.0.0.2", "not on the public Internet")
+    refused(server.url("/to?" + server.url("/file", "127.0.0.2")), "127.0.0.2", "not on the public Internet")
     refused(server.url("/to?http://169.254.169.254/latest/meta-data/"), "169.254.169.254", "public Internet")
     refused(server.url("/to?//10.0.0.1/"), "10.0.0.1")
 
@@ -148,8 +148,8 @@ def test_a_name_is_refused_when_any_of_its_addresses_is_private(monkeypatch: pyt
         web.fetch("http://example.org/a.png", 1000, 5)
 
 
-def test_a_name_that_changes_its_address_gains_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DNS rebinding: checked is the first answer, and connected to as well."""
+def test_dns_rebinding_is_prevented(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host is resolved once, and the connection goes to the address that was checked."""
     answers = iter(["127.0.0.1", "127.0.0.2"])
     looked_up = []
 
@@ -158,7 +158,7 @@ def test_a_name_that_changes_its_address_gains_nothing(server: Server, monkeypat
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    assert fetch(server.url("/picture", "rebinding.example.org")) == PICTURE
+    assert fetch(server.url("/file", "rebinding.example.org")) == CONTENT
     assert looked_up == ["rebinding.example.org"]
 
 
@@ -177,40 +177,42 @@ def test_addresses_that_are_public(address: str) -> None:
     assert web.is_public(address)
 
 
-@pytest.mark.parametrize("path", ["/says_large", "/is_large"])
+@pytest.mark.parametrize("path", ["/declared_large", "/is_large"])
 def test_too_large(server: Server, path: str) -> None:
     refused(server.url(path), "more than 1000 bytes", max_bytes=1000)
 
 
 def test_exactly_the_limit_is_not_too_large(server: Server) -> None:
-    assert fetch(server.url("/picture"), max_bytes=len(PICTURE)) == PICTURE
-    refused(server.url("/picture"), "more than", max_bytes=len(PICTURE) - 1)
+    assert fetch(server.url("/file"), max_bytes=len(CONTENT)) == CONTENT
+    refused(server.url("/file"), "more than", max_bytes=len(CONTENT) - 1)
 
 
 @pytest.mark.parametrize("path", ["/slow", "/slow_head"])
-def test_a_server_that_sends_a_byte_now_and_then_is_left(server: Server, path: str) -> None:
+def test_a_server_that_trickles_bytes_is_given_up(server: Server, path: str) -> None:
     started = time.monotonic()
     refused(server.url(path), "no answer within 0.4 s", seconds=0.4)
     assert time.monotonic() - started < 5
 
 
-def test_a_server_that_never_answers_is_left() -> None:
+def test_a_server_that_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         refused(f"http://127.0.0.1:{silent.getsockname()[1]}/", "no answer within 0.3 s", seconds=0.3)
 
 
-def test_what_else_goes_wrong_is_a_reason(server: Server) -> None:
+def test_other_failures_have_a_reason(server: Server) -> None:
     refused(server.url("/gone"), "HTTP 404")
-    refused(server.url("/cut"), f"cut off after {len(PICTURE)} bytes")
+    refused(server.url("/cut"), f"truncated after {len(CONTENT)} bytes")
     refused(server.url("/round"), "more than 5 redirects")
-    refused("http://127.0.0.1:9/", "ConnectionRefusedError")  # the port of the discard service: nobody listens
+    refused("http://127.0.0.1:9/", "ConnectionRefusedError")  # the discard service, which does not run
     refused("http://127.0.0.1:99999/", "ValueError")
     refused("http://[::1/", "ValueError")
-    refused("http:///a.png", "names no host")
-    refused("http://no-such-host.invalid/", "is not known")
-    refused(server.url("/picture").replace("http:", "https:"), "SSL")  # a server that does not speak it
+    refused("http:///a.png", "has no host")
+    refused("http://no-such-host.invalid/", "unknown host")
+    refused(server.url("/file").replace("http:", "https:"), "SSL")  # a server without TLS
 
 
-def test_messages_hold_no_secret() -> None:
-    assert web.shown("https://me:secret@example.org:8443/a.png?token=secret#secret") == "https://example.org:8443/a.png"
-    assert web.shown("http://[::1/") == "an address that is none"
+def test_redacted_addresses_have_no_secret() -> None:
+    assert (
+        web.redact("https://me:secret@example.org:8443/a.png?token=secret#secret") == "https://example.org:8443/a.png"
+    )
+    assert web.redact("http://[::1/") == "an invalid address"

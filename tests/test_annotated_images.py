@@ -1,4 +1,4 @@
-"""Which faces an archive shows: VOC, YOLO and class folders, and what is wrong with annotations from strangers."""
+"""Annotated faces of an archive: VOC, YOLO and class folders, and invalid or hostile annotations."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data import annotated_pictures
-from pipeline.data.annotation_files import CALLED, Face, label_of, read_voc, read_yolo
-from pipeline.errors import UserError
+from face_mask.errors import UserError
+from pipeline.sources import annotated_images
+from pipeline.sources.annotation_files import SYNONYMS, Face, label_of, read_voc, read_yolo
 
 
 def voc(*faces: tuple, size: tuple[int, int] | None = (100, 80), filename: str = "a.jpg") -> str:
@@ -35,7 +35,7 @@ def zip_of(path: Path, files: dict[str, str | bytes]) -> Path:
 def fails(path: Path, files: dict[str, str | bytes], *words: str) -> None:
     """Reading these files ends in one line with these words."""
     with pytest.raises(UserError) as caught:
-        annotated_pictures.read(zip_of(path, files), called="the set")
+        annotated_images.read(zip_of(path, files), display_name="the set")
     assert "\n" not in str(caught.value)
     for word in ("the set", *words):
         assert word in str(caught.value)
@@ -46,12 +46,12 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / "set.zip"
 
 
-MASKED = ("with_mask", 10, 20, 50, 60)
+WITH_MASK_FACE = ("with_mask", 10, 20, 50, 60)
 
 
 def test_voc(archive: Path) -> None:
     files: dict[str, str | bytes] = {
-        "annotations/b.xml": voc(MASKED, ("mask_weared_incorrect", 1.5, 2, 30, 40)),
+        "annotations/b.xml": voc(WITH_MASK_FACE, ("mask_weared_incorrect", 1.5, 2, 30, 40)),
         "annotations/a.xml": voc(("without_mask", 0, 0, 9, 9), size=None),
         "images/b.jpg": b"",
         "images/a.png": b"",  # its annotation says a.jpg
@@ -59,36 +59,43 @@ def test_voc(archive: Path) -> None:
         "readme.md": "",
         "__MACOSX/images/._b.jpg": b"",
     }
-    found = annotated_pictures.read(zip_of(archive, files))
-    assert (found.kind, found.not_annotated, found.others) == ("voc", 1, 1)
-    a, b = found.pictures
-    assert (a.name, a.picture, a.size) == ("images/a.png", "images/a.png", None)
+    found = annotated_images.read(zip_of(archive, files))
+    assert (found.kind, found.not_annotated, found.other_files) == ("voc", 1, 1)
+    a, b = found.images
+    assert (a.name, a.image, a.size) == ("images/a.png", "images/a.png", None)
     assert a.faces == (Face("without_mask", (0, 0, 9, 9)),)
     assert b.faces == (Face("with_mask", (10, 20, 50, 60)), Face("incorrect", (1.5, 2, 30, 40)))
     assert b.size == (100, 80)
 
 
-def test_a_picture_is_found_by_the_name_in_its_annotation_too(archive: Path) -> None:
+def test_an_image_is_also_matched_by_the_name_in_its_annotation(archive: Path) -> None:
     files: dict[str, str | bytes] = {
-        "x/0001.xml": voc(MASKED, filename="C:\\faces\\street.png"),
+        "x/0001.xml": voc(WITH_MASK_FACE, filename="C:\\faces\\street.png"),
         "x/street.jpg": b"",
-        "x/0002.xml": voc(MASKED),
+        "x/0002.xml": voc(WITH_MASK_FACE),
     }
-    found = annotated_pictures.read(zip_of(archive, files)).pictures
-    assert [(one.name, one.picture) for one in found] == [("x/0002.xml", None), ("x/street.jpg", "x/street.jpg")]
+    found = annotated_images.read(zip_of(archive, files)).images
+    assert [(one.name, one.image) for one in found] == [("x/0002.xml", None), ("x/street.jpg", "x/street.jpg")]
 
 
-def test_of_pictures_of_one_name_the_nearest_is_meant(archive: Path) -> None:
+def test_of_images_with_one_name_the_nearest_is_matched(archive: Path) -> None:
     files: dict[str, str | bytes] = {
         f"{part}/{kind}": "" for part in ("train", "test") for kind in ("images/1.jpg", "labels/1.txt")
     }
     files |= {"train/labels/1.txt": "0 0.5 0.5 0.2 0.2", "test/labels/1.txt": "1 0.5 0.5 0.2 0.2"}
-    found = annotated_pictures.read(zip_of(archive, {**files, "data.yaml": "names: [mask, no-mask]"})).pictures
+    found = annotated_images.read(zip_of(archive, {**files, "data.yaml": "names: [mask, no-mask]"})).images
     assert [(one.name, one.faces[0].label) for one in found] == [
         ("test/images/1.jpg", "without_mask"),
         ("train/images/1.jpg", "with_mask"),
     ]
-    fails(archive, {"a/1.jpg": b"", "b/1.jpg": b"", "c/1.xml": voc(MASKED)}, "'c/1.xml'", "a/1.jpg", "b/1.jpg", "names")
+    fails(
+        archive,
+        {"a/1.jpg": b"", "b/1.jpg": b"", "c/1.xml": voc(WITH_MASK_FACE)},
+        "'c/1.xml'",
+        "a/1.jpg",
+        "b/1.jpg",
+        "rename",
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,9 +117,9 @@ def test_yolo(archive: Path, name: str, classes: str) -> None:
         "notes.txt": "not an annotation",
         name: classes,
     }
-    found = annotated_pictures.read(zip_of(archive, files))
-    assert (found.kind, found.not_annotated, found.others) == ("yolo", 1, 1)
-    a, empty = found.pictures
+    found = annotated_images.read(zip_of(archive, files))
+    assert (found.kind, found.not_annotated, found.other_files) == ("yolo", 1, 1)
+    a, empty = found.images
     assert empty.faces == ()
     assert [face.label for face in a.faces] == ["with_mask", "without_mask", "incorrect"]
     assert a.faces[0].relative and a.faces[0].box == (0.25, 0, 0.75, 0.5)
@@ -120,15 +127,15 @@ def test_yolo(archive: Path, name: str, classes: str) -> None:
 
 
 def test_folders_of_one_class_or_of_three(archive: Path) -> None:
-    one = annotated_pictures.read(zip_of(archive, {"faces/with_mask/a.jpg": b"", "faces/with_mask/b.txt.png": b""}))
+    one = annotated_images.read(zip_of(archive, {"faces/with_mask/a.jpg": b"", "faces/with_mask/b.txt.png": b""}))
     assert one.kind == "folders"
-    assert [(x.name, x.faces) for x in one.pictures] == [
+    assert [(x.name, x.faces) for x in one.images] == [
         ("faces/with_mask/a.jpg", (Face("with_mask"),)),
         ("faces/with_mask/b.txt.png", (Face("with_mask"),)),
     ]
     names = ("No Mask/a.jpg", "incorrect/a.jpg", "masked/a.jpg")
-    three = annotated_pictures.read(zip_of(archive, dict.fromkeys(names, b"")))
-    assert {x.name: x.faces[0].label for x in three.pictures} == dict(
+    three = annotated_images.read(zip_of(archive, dict.fromkeys(names, b"")))
+    assert {x.name: x.faces[0].label for x in three.images} == dict(
         zip(names, ["without_mask", "incorrect", "with_mask"], strict=True)
     )
 
@@ -140,14 +147,14 @@ BOX = "<annotation><object><name>with_mask</name><bndbox>{}</bndbox></object></a
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        ("<annotation>", ["no valid XML"]),
-        ("", ["no valid XML"]),
+        ("<annotation>", ["not valid XML"]),
+        ("", ["not valid XML"]),
         (f'<!DOCTYPE a [<!ENTITY l0 "ha">{BILLION}]><a>&l9;</a>', ["declares a document type"]),
         ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>', ["declares a document type"]),
-        ('<?xml version="1.0" encoding="no-such"?><a/>', ["no valid XML"]),
+        ('<?xml version="1.0" encoding="no-such"?><a/>', ["not valid XML"]),
         (voc(("cat", 1, 1, 9, 9)), ["class 'cat'", "with_mask, without_mask, incorrect"]),
         (voc(("face", 1, 1, 9, 9)), ["class 'face'"]),
-        (voc(("\x1b[31m".replace("\x1b", "&#27;"), 1, 1, 9, 9)), ["no valid XML"]),
+        (voc(("\x1b[31m".replace("\x1b", "&#27;"), 1, 1, 9, 9)), ["not valid XML"]),
         (voc(("with_mask", "left", 1, 9, 9)), ["no number in <xmin>"]),
         (voc(("with_mask", 1, "nan", 9, 9)), ["no number in <ymin>"]),
         (voc(("with_mask", 1, 1, "1e999", 9)), ["no number in <xmax>"]),
@@ -168,10 +175,10 @@ def test_bad_voc(archive: Path, annotation: str, words: list[str]) -> None:
     [
         ("0 0.5 0.5 0.2", "mask", ["'a.txt' line 1", "class, x, y, width, height"]),
         ("\n0 0.5 0.5 0.2 nan", "mask", ["'a.txt' line 2"]),
-        ("1 0.5 0.5 0.2 0.2", "mask", ["class 1", "does not have"]),
+        ("1 0.5 0.5 0.2 0.2", "mask", ["class 1", "not in the list"]),
         ("0.5 0.5 0.5 0.2 0.2", "mask", ["class 0.5"]),
         ("0 0.5 0.5 0.2 0.2", "person", ["class 'person'"]),
-        (b"\xff\xfe0", "mask", ["no UTF-8"]),
+        (b"\xff\xfe0", "mask", ["not UTF-8"]),
         ("", "mask", ["not of any face"]),
     ],
 )
@@ -184,35 +191,35 @@ def test_bad_class_lists(archive: Path, listed: str) -> None:
     fails(archive, {"a.jpg": b"", "a.txt": "0 0.5 0.5 0.2 0.2", "data.yaml": listed}, "'data.yaml'", "names")
 
 
-def test_what_shows_no_faces(archive: Path) -> None:
-    fails(archive, {"notes.txt": ""}, "holds no pictures")
-    fails(archive, {"a.jpg": b""}, "'a.jpg' lies in no folder", "with_mask/")
-    fails(archive, {"with_mask/a.jpg": b"", "cats/b.jpg": b""}, "'cats/b.jpg'", "no class")
+def test_archives_without_faces(archive: Path) -> None:
+    fails(archive, {"notes.txt": ""}, "has no images")
+    fails(archive, {"a.jpg": b""}, "'a.jpg' is in no folder", "with_mask/")
+    fails(archive, {"with_mask/a.jpg": b"", "cats/b.jpg": b""}, "'cats/b.jpg'", "not a class")
     fails(archive, {"i/a.jpg": b"", "i/a.txt": "0 .5 .5 .1 .1"}, "no class names", "classes.txt")
-    fails(archive, {"../with_mask/a.jpg": b""}, "climbs out")
+    fails(archive, {"../with_mask/a.jpg": b""}, "leads out")
 
 
 def test_a_missing_archive_names_the_stage_that_writes_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unseen\.zip is missing: run `dvc repro unseen_download`, .*unseen\.path"):
-        annotated_pictures.read(tmp_path / "unseen.zip")
+        annotated_images.read(tmp_path / "unseen.zip")
 
 
-def test_every_name_of_a_label_is_one_and_of_one_label_only() -> None:
-    names = [name for names in CALLED.values() for name in names]
+def test_every_synonym_belongs_to_one_label() -> None:
+    names = [name for names in SYNONYMS.values() for name in names]
     assert len(set(names)) == len(names)
-    for label, synonyms in CALLED.items():
+    for label, synonyms in SYNONYMS.items():
         for name in synonyms:
             assert label_of(name) == label_of(name.upper().replace("_", "-")) == label_of(f" {name} ") == label
     assert [label_of(name) for name in ("face", "", "person", "with", "1")] == [None] * 5
 
 
-shares = st.floats(0.01, 0.99)
+fractions = st.floats(0.01, 0.99)
 
 
-@given(st.lists(st.tuples(st.sampled_from([*CALLED]), shares, shares, shares, shares)))
-def test_both_formats_say_what_was_written(faces: list) -> None:
-    yolo = "\n".join(f"{[*CALLED].index(label)} {x!r} {y!r} {w!r} {h!r}" for label, x, y, w, h in faces)
-    read = read_yolo(yolo.encode(), dict(enumerate(CALLED)), "a.txt")
+@given(st.lists(st.tuples(st.sampled_from([*SYNONYMS]), fractions, fractions, fractions, fractions)))
+def test_both_formats_are_read_as_written(faces: list) -> None:
+    yolo = "\n".join(f"{[*SYNONYMS].index(label)} {x!r} {y!r} {w!r} {h!r}" for label, x, y, w, h in faces)
+    read = read_yolo(yolo.encode(), dict(enumerate(SYNONYMS)), "a.txt")
     in_voc, size, name = read_voc(voc(*faces).encode(), "a.xml")
     assert [face.label for face in read] == [face.label for face in in_voc] == [face[0] for face in faces]
     assert [face.box for face in in_voc] == [face[1:] for face in faces]
