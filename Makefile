@@ -1,14 +1,14 @@
-# `make help` lists the targets. Each makes the environment first if it is missing or older than requirements.lock.
+# `make help` lists the targets. Each creates the environment first if it is missing or older than requirements.lock.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test repro live serve lint lock-check ui plots clean
+.PHONY: help install demo test test-numerics repro live serve lint lock-check ui plots clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 18
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
-install: .venv/.installed  ## the environment in .venv (uv where it is there, else pip)
+install: .venv/.installed  ## create the environment in .venv, with uv if available, else with pip
 
 .venv/.installed: requirements.lock
 	@if command -v uv >/dev/null 2>&1; then \
@@ -19,34 +19,39 @@ install: .venv/.installed  ## the environment in .venv (uv where it is there, el
 	fi
 	@touch $@
 
-demo: install  ## the whole graph on drawn pictures, in .demo/: no account, no data set, 4 minutes
+demo: install  ## run the whole graph on synthetic images in .demo/, in 4 minutes, without an account or a data set
 	$(BIN)/python -m tools.demo
 
-test: install  ## every test, on small data
+test: install  ## run all tests, on small data
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-repro: install  ## rebuild everything on the default parameters: the Kaggle data set
+NUMERICS := explain models scoring export unseen_eval
+test-numerics: install  ## run the numerical tests without oneDNN, that is with another processor's arithmetic
+	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	  $(NUMERICS:%=tests/test_%.py)
+
+repro: install  ## run `dvc repro`: with the default parameters, on the Kaggle data sets
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
-live: install  ## the webcam page on http://127.0.0.1:8000
-	$(BIN)/python -m live
+live: install  ## serve the webcam page on http://127.0.0.1:8000
+	$(BIN)/python -m face_mask.live
 
-lint: install  ## ruff and mypy
+lint: install  ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lock-check: install  ## fail when dvc.lock no longer fits code or parameters
+lock-check: install  ## fail if dvc.lock does not match the code or the parameters
 	$(BIN)/python -m tools.check_lock
 
-ui: install  ## MLflow's pages on http://localhost:5000
+ui: install  ## serve MLflow's user interface on http://localhost:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
-serve: install  ## MLflow's model server with the champion on http://127.0.0.1:5001, or PORT=…
+serve: install  ## serve the champion with MLflow's model server on http://127.0.0.1:5001, or PORT=…
 	@$(BIN)/python -m tools.serve --port $(or $(PORT),5001)
 
-plots: install  ## draw plots to dvc_plots/index.html
+plots: install  ## write the plots to dvc_plots/index.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc plots show
 
-clean:  ## remove what the demo and the tools leave behind, not results or environment
+clean:  ## remove temporary files of the demo and the tools; results and environment are kept
 	rm -rf .demo dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis

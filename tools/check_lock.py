@@ -1,9 +1,9 @@
-"""Fail when dvc.lock no longer fits code, parameters or dvc.yaml.
+"""Fail if dvc.lock does not match code, parameters or dvc.yaml.
 
     python -m tools.check_lock
 
-`dvc repro --dry` exits 0 even when stages would run, and `dvc status -q` exits 1 in every clone without the data, so
-this reads `dvc status --json`: data that is merely not here is no fault.
+`dvc repro --dry` exits 0 even if stages would run, and `dvc status -q` exits 1 in every clone without the data. This
+reads `dvc status --json` instead and ignores data that is merely absent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 
 def faults(status: dict) -> list[str]:
-    """What `dvc status --json` says that means the committed results are of other code or parameters."""
+    """Return the entries of `dvc status --json` that mean that the results are of other code or parameters."""
     found = []
     for stage, entries in status.items():
         for entry in entries:
@@ -27,7 +27,7 @@ def faults(status: dict) -> list[str]:
 
 
 def changed(changes: dict, prefix: str = "") -> list[str]:
-    """Paths and parameters in a part of the status that are other than the lock says."""
+    """Return the paths and parameters in a part of the status that differ from the lock."""
     harmless = ("deleted", "not in cache")
     found = []
     for name, state in changes.items():
@@ -45,8 +45,8 @@ def main() -> None:
     found = faults(json.loads(done.stdout))
     if found:
         print("\n".join(found), file=sys.stderr)
-        sys.exit(f"check_lock: dvc.lock is stale in {len(found)} places: run `make repro` and commit what it changes")
-    print("check_lock: dvc.lock fits code and parameters")
+        sys.exit(f"check_lock: dvc.lock is stale in {len(found)} places: run `make repro` and commit the changes")
+    print("check_lock: dvc.lock matches code and parameters")
 
 
 if __name__ == "__main__":

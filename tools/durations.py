@@ -1,38 +1,40 @@
-"""How long each stage took and how much memory it needed, from MLflow: no file that DVC tracks may say it.
+"""Duration and peak memory of each stage, from MLflow. They vary, so no file that DVC tracks contains them.
 
     python -m tools.durations
 
-Shows the runs of the experiment that the workspace's parameters belong to (under `dvc exp run`, of that experiment),
-in the order in which they started. A stage that DVC restored from its cache logged nothing and is not in the table.
+Shows the runs of the experiment with the workspace's parameters (under `dvc exp run`, of that experiment) in the order
+in which they started. A stage that DVC restored from its cache logged nothing and is not in the table.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-from pipeline import errors
-from pipeline.errors import UserError
+from face_mask import errors
+from face_mask.errors import UserError
 from pipeline.tracking import runs, store
 
 COLUMNS = ["stage", "seconds", "peak MB"]
 
 
 def table() -> pd.DataFrame:
-    """stage, seconds, peak MB; UserError when MLflow knows no run with the current parameters."""
-    import mlflow  # four seconds, so only here
+    """stage, seconds, peak MB. Raises UserError if MLflow has no run with the current parameters."""
+    import mlflow  # here because the import takes four seconds
 
     db = store.database(uri := store.tracking_uri())
-    nothing = UserError(f"MLflow at {store.shown(uri)} has no run with these parameters: run `dvc repro` first")
+    nothing = UserError(
+        f"MLflow at {store.without_credentials(uri)} has no run with these parameters: run `dvc repro` first"
+    )
     if db is not None and not db.is_file():
         raise nothing
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name(runs.EXPERIMENT)
     if experiment is None:
         raise nothing
-    parent = runs.current(client, experiment.experiment_id, adopt=True)
+    parent = runs.find_parent(client, experiment.experiment_id, adopt=True)
     if parent is None:
         raise nothing
-    stages = runs.search(client, experiment.experiment_id, {"mlflow.parentRunId": parent.info.run_id})
+    stages = runs.search_runs(client, experiment.experiment_id, {"mlflow.parentRunId": parent.info.run_id})
     rows = [
         [run.data.tags["stage"], run.data.metrics["seconds"], run.data.metrics["peak_memory_mb"]]
         for run in reversed(stages)
@@ -42,10 +44,10 @@ def table() -> pd.DataFrame:
 
 
 def shown(durations: pd.DataFrame) -> str:
-    """The table for a terminal, with the seconds of all stages below."""
+    """Format the table for a terminal, with the total seconds at the bottom."""
     lines = [f"{'stage':<16}{'seconds':>9}{'peak MB':>9}"]
     lines += [f"{stage:<16}{seconds:>9.1f}{peak:>9.0f}" for stage, seconds, peak in durations.itertuples(index=False)]
-    return "\n".join([*lines, f"{'all':<16}{durations['seconds'].sum():>9.1f}"])
+    return "\n".join([*lines, f"{'total':<16}{durations['seconds'].sum():>9.1f}"])
 
 
 def main() -> None:
@@ -54,8 +56,8 @@ def main() -> None:
         print(shown(table()))
     except store.failures() as error:
         raise UserError(
-            f"MLflow at {store.shown(store.tracking_uri())} failed ({store.reason(error)}): mend it, then run"
-            " this again"
+            f"MLflow at {store.without_credentials(store.tracking_uri())} failed ({store.reason(error)}): fix it, then"
+            " run this again"
         ) from None
 
 

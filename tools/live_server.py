@@ -1,4 +1,4 @@
-"""The live page's server as its own process, as a user starts it: for tests, measurements and pictures of the page."""
+"""Start the server of the live page in its own process, for tests, benchmarks and screenshots."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import UserError
+from face_mask.errors import UserError
 
 REPOSITORY = Path(__file__).parent.parent
 
 
 @contextmanager
 def serving(*arguments: str, folder: Path = REPOSITORY, port: int = 0) -> Iterator[str]:
-    """`python -m live` with these arguments, started in `folder`, on a free port or `port`: its address.
+    """Run `python -m face_mask.live` in `folder` with these arguments, on `port` or a free one; yields its address.
 
-    UserError where it does not start, having said why itself; CalledProcessError where it does not end cleanly.
+    Raises UserError if it does not start, CalledProcessError if it does not stop cleanly.
     """
-    outer = ("DVC_", "MLFLOW_TRACKING_URI")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(outer)}
+    unset = ("DVC_", "MLFLOW_TRACKING_URI")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
     environment["PYTHONPATH"] = str(REPOSITORY)
-    command = [sys.executable, "-m", "live", "--port", str(port), "--no-open", *arguments]
+    command = [sys.executable, "-m", "face_mask.live", "--port", str(port), "--no-open", *arguments]
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
         line = process.stdout.readline()
         if not line.startswith("live: http"):
-            raise UserError("the live page's server did not start: it says why above")
+            raise UserError("the server of the live page did not start: see its error above")
         yield line.split()[1]
         process.send_signal(signal.SIGTERM)
         if code := process.wait(20):

@@ -1,9 +1,9 @@
-"""Figures in the README and the model card, made from the committed metric files so that they cannot say anything else.
+"""The tables in the README and the model card, generated from the committed metrics files.
 
-python -m tools.readme           say whether both hold what the files say
-python -m tools.readme --write   put it there
+python -m tools.readme           check that both documents are up to date
+python -m tools.readme --write   update them
 
-The README's lines are those of the report's comparison table (pipeline/reporting/comparison.py), the chief ones.
+The README's table consists of the main rows of the report's comparison table (pipeline/reporting/comparison_table.py).
 """
 
 from __future__ import annotations
@@ -13,40 +13,47 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import params
-from pipeline.reporting import comparison, original
+from face_mask.schema import MODELS, TITLES
+from pipeline.core import params
+from pipeline.reporting import comparison_table, original
 from pipeline.reporting.cells import by_size, interval, markdown
-from pipeline.reporting.comparison import GROUPED
-from pipeline.reporting.inputs import MODELS
+from pipeline.reporting.comparison_table import GROUPED
 
 METRICS = Path("metrics")
 
 
-def results() -> str:
-    """The README's block: the chief lines of the comparison, and McNemar's test."""
+def headline() -> str:
+    """The README's block: the main rows of the comparison table."""
     p = params.load()
-    lines = comparison.table(comparison.collect(p), brief=True, confidence=p.evaluate.confidence)
+    found = comparison_table.collect(p)
+    return markdown(comparison_table.table(found, brief=True, confidence=p.evaluate.confidence))
+
+
+def results() -> str:
+    """The block of docs/results.md: the comparison table, McNemar's test, and notes."""
+    p = params.load()
+    lines = comparison_table.table(comparison_table.collect(p), confidence=p.evaluate.confidence)
     versus = json.loads((METRICS / "mobilenet.json").read_text(encoding="utf-8"))["versus"]
-    return f"{markdown(lines)}\n\n{comparison.disagreement(versus)} {original.NOTES}"
+    return f"{markdown(lines)}\n\n{comparison_table.disagreement(versus)} {original.NOTES}"
 
 
 def subsets() -> str:
-    """The model card's block: how each model does on parts of the test set and of the unseen faces."""
+    """The model card's results: accuracy of each model on subsets of the test set and of the unseen faces."""
     p = params.load()
-    found = comparison.collect(p)
+    found = comparison_table.collect(p)
     keys = {
-        "test.accuracy": "test pictures",
-        "test.recall_with_mask": "test, masked faces",
-        "test.recall_without_mask": "test, bare faces",
+        "test.accuracy": "test images",
+        "test.recall_with_mask": "test, with mask",
+        "test.recall_without_mask": "test, without mask",
         "unseen.accuracy": "unseen faces",
-        "unseen.recall_with_mask": "unseen, masked faces",
-        "unseen.recall_without_mask": "unseen, bare faces",
+        "unseen.recall_with_mask": "unseen, with mask",
+        "unseen.recall_without_mask": "unseen, without mask",
     }
-    rows = {row.key: row for row in comparison.ROWS}
-    lines = [["share called right", *MODELS.values()]]
+    rows = {row.key: row for row in comparison_table.ROWS}
+    lines = [["accuracy on", *TITLES.values()]]
     for key, title in keys.items():
         if any(found[model, GROUPED].get(key) is not None for model in MODELS):
-            cells = (comparison.cell(rows[key], found[model, GROUPED], p.evaluate.confidence) for model in MODELS)
+            cells = (comparison_table.cell(rows[key], found[model, GROUPED], p.evaluate.confidence) for model in MODELS)
             lines.append([title, *cells])
     paths = {model: METRICS / f"unseen_{model}.json" for model in MODELS}
     if all(path.is_file() for path in paths.values()):
@@ -56,38 +63,39 @@ def subsets() -> str:
 
 
 def end_to_end() -> str:
-    """The README's block on whole pictures: what the detector finds, and what each model makes of it."""
+    """The README's results on whole images: the detector's recall, and each model's accuracy on the detected faces."""
     found = {model: json.loads((METRICS / f"end_to_end_{model}.json").read_text(encoding="utf-8")) for model in MODELS}
     any_model = found["cnn"]
     d = any_model["detection"]
-    lines = [["share of the faces", "faces", "detector", *MODELS.values()]]
-    for label, title in {"with_mask": "masked", "without_mask": "bare", "incorrect": "mask worn wrong"}.items():
-        lines.append([f"found, {title}", f"{d[f'n_{label}']:,}", interval(d, f"recall_{label}"), "", ""])
+    lines = [["", "faces", "detector", *TITLES.values()]]
+    labels = {"with_mask": "with mask", "without_mask": "without mask", "incorrect": "incorrectly worn mask"}
+    for label, title in labels.items():
+        lines.append([f"detection recall, {title}", f"{d[f'n_{label}']:,}", interval(d, f"recall_{label}"), "", ""])
     sizes = by_size(dict.fromkeys(MODELS, d["by_size"]))[1:]
-    for (title, n, *_), figures in zip(sizes, d["by_size"].values(), strict=True):
-        lines.append([f"found, {title}", n, interval(figures, "recall"), "", ""])
+    for (title, n, *_), metrics in zip(sizes, d["by_size"].values(), strict=True):
+        lines.append([f"detection recall, {title}", n, interval(metrics, "recall"), "", ""])
     for key, of, title in (
-        ("accuracy", "n_found", "called right, of those found"),
-        ("recall_with_mask", "n_found_with_mask", "called right, of the masked ones found"),
-        ("recall_without_mask", "n_found_without_mask", "called right, of the bare ones found"),
-        ("incorrect_called_mask", "n_incorrect_found", "called masked, of masks worn wrong and found"),
-        ("both", "n_both", "**found and called right**, of all masked and bare"),
+        ("accuracy", "n_detected", "accuracy on detected faces"),
+        ("recall_with_mask", "n_detected_with_mask", "recall on detected faces, with mask"),
+        ("recall_without_mask", "n_detected_without_mask", "recall on detected faces, without mask"),
+        ("incorrect_called_mask", "n_incorrect_detected", "detected incorrectly worn masks predicted as with_mask"),
+        ("end_to_end_accuracy", "n_end_to_end", "**end-to-end accuracy**: detected and predicted correctly"),
     ):
         lines.append([title, f"{any_model[of]:,}", "", *(interval(found[model], key) for model in MODELS)])
-    at_least = f"of at least {params.load().unseen.min_face} pixels"
+    min_face = params.load().unseen.min_face
     false = (
-        f"In {any_model['pictures']:,} pictures {d['false_detections']:,} detections find no annotated face, however"
-        f" small, {d['false_of_min_face']:,} of them {at_least}; {d['false_apart']:,} touch none,"
-        f" {d['false_apart_of_min_face']:,} {at_least}."
+        f"In {any_model['images']:,} images, {d['false_detections']:,} detections match no annotated face"
+        f" ({d['false_of_min_face']:,} of them at least {min_face} pixels large); {d['false_apart']:,} of these do not"
+        f" even overlap one ({d['false_apart_of_min_face']:,} at least {min_face} pixels large)."
     )
     return f"{markdown(lines)}\n\n{false}"
 
 
 def export() -> str:
-    """The exported formats of both models: size, accuracy, latency."""
+    """The README's results of the exported formats of both models: size, accuracy, latency."""
     found = json.loads((METRICS / "export.json").read_text(encoding="utf-8"))
-    lines = [["", "MB", "test accuracy", "other class than Keras", "milliseconds a picture"]]
-    for model, title in MODELS.items():
+    lines = [["", "MB", "test accuracy", "prediction differs from Keras", "ms per image"]]
+    for model, title in TITLES.items():
         for number_format, r in found[model].items():
             name = {"keras": "Keras", "onnx": "ONNX"}.get(number_format, f"LiteRT {number_format}")
             size = f"{r['bytes'] / 1e6:.1f}" if "bytes" in r else ""
@@ -98,17 +106,18 @@ def export() -> str:
     return markdown(lines)
 
 
-# Of which document, between which marks, what.
+# (document, name in its markers, function that generates the block)
 BLOCKS: list[tuple[Path, str, Callable[[], str]]] = [
-    (Path("README.md"), "results", results),
-    (Path("README.md"), "end to end", end_to_end),
-    (Path("README.md"), "export", export),
+    (Path("README.md"), "headline", headline),
+    (Path("docs/results.md"), "results", results),
+    (Path("docs/results.md"), "end to end", end_to_end),
+    (Path("docs/results.md"), "export", export),
     (Path("docs/model_card.md"), "results", subsets),
 ]
 
 
 def written(text: str, name: str, block: str) -> str:
-    """A document's text with `block` between the marks of this name; ValueError where it has none."""
+    """Insert `block` between a document's markers of this name. Raises ValueError if it has none."""
     begin, end = f"<!-- {name}: python -m tools.readme --write -->", f"<!-- /{name} -->"
     before, opened, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
@@ -124,7 +133,7 @@ def main() -> None:
         if "--write" in sys.argv:
             path.write_text(new, encoding="utf-8", newline="\n")
         elif new != text:
-            sys.exit(f"{path}: the figures are not those of metrics/: run `python -m tools.readme --write`")
+            sys.exit(f"{path} does not match metrics/: run `python -m tools.readme --write`")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A copy of the working tree to run the whole graph in, beside the workspace and without touching it.
+"""A copy of the working tree in which the whole graph can run without touching the workspace.
 
-`make demo` runs in one, and so do the end-to-end tests.
+`make demo` and the end-to-end tests use it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 
 def working_files() -> list[str]:
-    """Paths, relative to the repository, of all files that Git tracks or would track, as they are now."""
+    """Return the paths, relative to the repository, of all existing files that Git tracks or would track."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], capture_output=True, check=True
     )
@@ -24,9 +24,9 @@ def working_files() -> list[str]:
 
 
 def copy_tree(target: Path) -> None:
-    """Copy the working tree to `target`, which becomes a DVC repository of its own.
+    """Copy the working tree to `target`, which becomes a separate DVC repository.
 
-    What the last real run left is not copied: dvc.lock, metrics, plots and report are of other parameters.
+    Results of the workspace (dvc.lock, metrics, plots and report) are not copied: they belong to other parameters.
     """
     for path in working_files():
         if path == "dvc.lock" or path.startswith(("metrics/", "plots/", "report/")):
@@ -37,7 +37,7 @@ def copy_tree(target: Path) -> None:
 
 
 def set_params(folder: Path, values: Mapping[str, object]) -> None:
-    """Write dotted keys into the copy's params.yaml (its comments go; the copy is not for reading)."""
+    """Set dotted keys in the copy's params.yaml, which loses its comments. Raises KeyError for an unknown key."""
     path = folder / "params.yaml"
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     for dotted, value in values.items():
@@ -52,7 +52,7 @@ def set_params(folder: Path, values: Mapping[str, object]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment for commands in a copy: this interpreter's scripts first, nothing of an outer DVC or MLflow."""
+    """Return the environment for commands in a copy: this interpreter's scripts first, no outer DVC, Git or MLflow."""
     outer = ("DVC_", "MLFLOW_TRACKING_URI", "PYTHONPATH", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(outer)}
     scripts = str(Path(sys.executable).parent)
@@ -60,6 +60,6 @@ def environment() -> dict[str, str]:
 
 
 def dvc(*arguments: str, folder: Path, **options) -> subprocess.CompletedProcess:
-    """Run DVC in a copy; raises CalledProcessError when it fails."""
+    """Run DVC in a copy. Raises CalledProcessError if it fails."""
     command = [sys.executable, "-m", "dvc", *arguments]
     return subprocess.run(command, cwd=folder, env=environment(), check=True, **options)
