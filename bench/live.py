@@ -26,6 +26,7 @@ import psutil
 
 from face_mask import classifier, decoding, detector, errors, litert, settings
 from face_mask.errors import UserError
+from face_mask.live.connection import MAX_FRAMES_PER_SECOND
 from face_mask.live.frames import HEADER, decode
 from face_mask.schema import MODELS
 from pipeline.sources import annotated_images, archives
@@ -63,6 +64,8 @@ async def drive(address: str, frames: list[bytes], seconds: float) -> tuple[floa
         number, started = 0, time.perf_counter()
         while (now := time.perf_counter()) < started + seconds:
             while len(sent) < IN_FLIGHT:
+                # The server refuses more frames per second than this, so no higher rate can be measured.
+                await asyncio.sleep(max(0.0, started + number / MAX_FRAMES_PER_SECOND - time.perf_counter()))
                 # Each image is shown for a second, as a camera shows the same people in many frames.
                 encoded = frames[number // FPS % len(frames)]
                 sent[number] = time.perf_counter()
