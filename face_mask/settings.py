@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,9 @@ from face_mask.errors import UserError
 
 # YAML 1.1 reads `1e-3` as text, so numbers with a fraction are also accepted as text.
 Fraction = Annotated[float, Field(gt=0, lt=1, strict=False)]
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Partial(BaseModel):
@@ -65,6 +68,11 @@ class Settings(Partial):
 
 def load(path: str | Path = "params.yaml") -> Settings:
     """Read and check the settings. Raises UserError that names the first invalid key and why it is invalid."""
+    return check(read(path), Settings, str(path))
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values. Raises UserError if it is missing, is not valid YAML, or has no keys."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -73,10 +81,15 @@ def load(path: str | Path = "params.yaml") -> Settings:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no keys: restore it with `git checkout {path}`")
+    return values
+
+
+def check(values: dict[str, Any], model: type[Checked], path: str) -> Checked:
+    """Validate values that were read from `path`. Raises UserError that names the first invalid key."""
     try:
-        return Settings.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, Settings)}") from None
+        raise UserError(f"{path}: {explain(error, model)}") from None
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from face_mask import settings
 from face_mask.errors import UserError
 from pipeline.core import params
 
@@ -69,7 +70,7 @@ def test_the_committed_parameters_are_valid_and_have_the_specified_values():
 )
 def test_an_invalid_value_is_one_line_that_names_the_key(key, value, message):
     with pytest.raises(UserError) as caught:
-        params.check(changed(key, value))
+        settings.check(changed(key, value), params.Params, "params.yaml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -78,11 +79,12 @@ def test_a_missing_key_is_named():
     values = copy.deepcopy(VALUES)
     del values["cnn"]["epochs"]
     with pytest.raises(UserError, match=r"cnn\.epochs is missing"):
-        params.check(values)
+        settings.check(values, params.Params, "params.yaml")
 
 
 def test_a_number_that_yaml_reads_as_text_is_accepted():
-    assert params.check(changed("cnn.learning_rate", "1e-3")).cnn.learning_rate == 0.001
+    read = settings.check(changed("cnn.learning_rate", "1e-3"), params.Params, "params.yaml")
+    assert read.cnn.learning_rate == 0.001
 
 
 @pytest.mark.parametrize(

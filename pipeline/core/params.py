@@ -6,13 +6,12 @@ The comments in params.yaml say what each key means; this module holds their typ
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from face_mask.errors import UserError
-from face_mask.settings import Fraction, Live, explain
+from face_mask import settings
+from face_mask.settings import Fraction, Live
 
 # `strict=False` accepts numbers written as text, because YAML 1.1 reads `1e-3` as text.
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=False)]
@@ -193,20 +192,4 @@ class Params(Section):
 
 def load(path: str | Path = "params.yaml") -> Params:
     """Read and validate the parameters. Raises UserError that names the first invalid key and why it is invalid."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run this in the root of the repository") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds no keys: restore it with `git checkout {path}`")
-    return check(values, str(path))
-
-
-def check(values: dict[str, Any], path: str = "params.yaml") -> Params:
-    """Validate values that were read from `path`. Raises UserError as `load` does."""
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, Params)}") from None
+    return settings.check(settings.read(path), Params, str(path))
