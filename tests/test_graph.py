@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.core.values import flatten
 from pipeline.tracking import StageRun
-from tools import check_lock, graph
+from tools import check_lock, graph, rerun_cost
 
 STAGES = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
@@ -157,3 +157,14 @@ def test_the_lock_check_distinguishes_changes_from_absent_data():
         "report": [{"changed deps": {"params.yaml": {"xai": "new"}}}],
     }
     assert len(check_lock.faults(stale)) == 5
+
+
+def test_a_changed_module_costs_the_stages_that_list_it_or_its_folder():
+    stages = {
+        "a": {"deps": ["pipeline/a.py", "pipeline/core"]},
+        "b": {"deps": ["pipeline/core", "data/a.csv"]},
+        "c": {},
+    }
+    seconds = {"a": 2.0, "b": 3.0, "c": 5.0}
+    modules = ["pipeline/a.py", "pipeline/core/x.py", "pipeline/core_other.py"]
+    assert list(rerun_cost.costs(stages, seconds, modules).values()) == [2.0, 5.0, None]
