@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.core.values import flatten
+from pipeline.registry import packaging
 from pipeline.tracking import StageRun
 from tools import check_lock, graph, rerun_cost
 
@@ -168,3 +169,8 @@ def test_a_changed_module_costs_the_stages_that_list_it_or_its_folder():
     seconds = {"a": 2.0, "b": 3.0, "c": 5.0}
     modules = ["pipeline/a.py", "pipeline/core/x.py", "pipeline/core_other.py"]
     assert list(rerun_cost.costs(stages, seconds, modules).values()) == [2.0, 5.0, None]
+
+
+def test_files_that_register_ships_are_its_dependencies_though_it_does_not_import_them():
+    shipped = {f"face_mask/{module}.py" for module in packaging.CODE} - {"face_mask/__init__.py"}
+    assert shipped | {"pipeline/registry/pyfunc_model.py"} <= set(STAGES["register"]["deps"])

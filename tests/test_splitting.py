@@ -163,3 +163,10 @@ def test_too_many_undecodable_images_are_a_clear_error(capsys):
         "bad": 1, "excluded": 0, "surplus": 1, "not_sampled": 0,
     }  # fmt: skip
     assert capsys.readouterr().out == "left out: 0.jpg: not an image\n"
+
+
+@pytest.mark.parametrize("content", ["", "path,label\n"])
+def test_a_damaged_manifest_is_named_with_the_stage_that_restores_it(tmp_path, content):
+    (tmp_path / "manifest.csv").write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.csv (is damaged|has no column split).*dvc repro --force split"):
+        packing.read_manifest(tmp_path / "manifest.csv")

@@ -496,3 +496,14 @@ def test_mlflow_ui_at_the_root_shows_the_rows(store: Path) -> None:
         artifacts = client(uri).list_artifacts(rows(uri)[0].info.run_id)
     assert names == ["cnn", "mobilenet"]
     assert "history_cnn.csv" in [artifact.path for artifact in artifacts]
+
+
+def test_metrics_of_a_model_without_weights_are_a_warning_once_the_outputs_are_written(store, capsys) -> None:
+    Path("models/cnn.weights.h5").unlink()
+    with tracking.stage("evaluate") as run:
+        for model in MODELS:
+            run.log_model(model, evaluated(0))
+        run.report("done")
+    printed = capsys.readouterr().out
+    assert "models/cnn.weights.h5 is missing" in printed and "run `dvc checkout`" in printed
+    assert [row.data.tags["model"] for row in rows()] == ["mobilenet"]
