@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test test-numerics repro live serve lint lock-check ui plots clean
+.PHONY: help install demo test faults test-numerics repro live serve lint lock-check ui plots clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -24,6 +24,9 @@ demo: install  ## run the whole graph on synthetic images in .demo/, in 4 minute
 
 test: install  ## run all tests, on small data
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+faults: install  ## run the fault suite, all of it, and write its table to docs/reliability.md
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults --faults-table docs/reliability.md
 
 NUMERICS := explain models scoring export unseen_eval
 test-numerics: install  ## run the numerical tests without oneDNN, that is with another processor's arithmetic
