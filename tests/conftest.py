@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
 # Examples may take any time on a busy machine; --durations shows slow tests.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options are added here, since pytest reads no conftest.py further down before it parses them."""
+    parser.addoption("--faults-table", type=Path, help="run the whole fault suite and write its table to this page")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The fault suite: `make test` runs its quick part, `make faults` all of it, which writes the table of docs/reliability.md.
+"""The fault suite: `make test` runs its quick part; `make faults` runs it all and writes docs/reliability.md's table.
 
 Each test is marked with what goes wrong and what is promised then, and reports what it saw:
 
@@ -13,15 +13,10 @@ Tests marked `full` run in `make faults` alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.faults import table
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults-table", type=Path, help="run the whole fault suite and write its table to this page")
 
 
 def pytest_configure(config: pytest.Config) -> None:
