@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,8 +35,17 @@ def writer(path: Path | None, is_video: bool) -> Iterator[Annotate]:
             yield lambda image, seconds, faces: append(draw(image, faces), seconds)
     else:
         with files.replacing(path) as aside:
-            # PNG ignores the quality.
-            yield lambda image, seconds, faces: Image.fromarray(draw(image, faces)).save(aside, quality=92)
+            yield lambda image, seconds, faces: save(draw(image, faces), aside)
+
+
+def save(image: np.ndarray, path: Path) -> None:
+    """Save an image (h, w, 3) uint8 RGB as JPEG or PNG.
+
+    Pillow would hide why a write failed, so it does not write the file itself.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG" if path.suffix == ".jpg" else "PNG", quality=92)  # PNG ignores it
+    path.write_bytes(buffer.getbuffer())
 
 
 def output_paths(inputs: Sequence[Input], folder: Path, arguments: Iterable[str]) -> list[Path]:

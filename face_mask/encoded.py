@@ -5,28 +5,34 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from face_mask import decoding, detector
+from face_mask import decoding
 from face_mask.classifier import FaceClassifier
 from face_mask.schema import LABELS
 
 COLUMNS = ("class", "probability", "model", "error")
 FACES = ("whole", "auto")  # the image is one face; or its face with the highest detector score is cropped
 
+NO_LOCK: AbstractContextManager = nullcontext()
 
-def classify_row(image: object, classifier: FaceClassifier, faces: str = "whole") -> dict:
+
+def classify_row(
+    image: object, classifier: FaceClassifier, faces: str = "whole", lock: AbstractContextManager = NO_LOCK
+) -> dict:
     """Classify one image: `class` (of LABELS) and `probability` (of with_mask, 0…1), or None and the reason in `error`.
 
     `image` is an image file (JPEG, PNG, WebP, …) in base64; line breaks and a prefix `data:…;base64,` are allowed.
-    `faces` is one of FACES.
+    `faces` is one of FACES. The `lock` is held while the model runs, not while the image is decoded.
     """
     try:
         pixels = model_input(from_base64(image), classifier, faces)
     except decoding.BadImage as error:
         return {"class": None, "probability": None, "model": classifier.name, "error": str(error)}
-    probability = float(classifier.classify(pixels[None])[0])
+    with lock:
+        probability = float(classifier.classify(pixels[None])[0])
     label = LABELS[int(probability >= classifier.threshold)]
     return {"class": label, "probability": probability, "model": classifier.name, "error": None}
 
@@ -48,8 +54,8 @@ def model_input(encoded: bytes, classifier: FaceClassifier, faces: str) -> np.nd
     """The pixels to classify, (s, s, 3) uint8. Raises BadImage if there is no image or no face in it."""
     if faces == "whole":
         return decoding.decode(encoded, classifier.size).pixels
-    image = np.asarray(decoding.open_rgb(encoded)[0])
-    detections = detector.detect(image)
+    image = decoding.to_array(decoding.open_rgb(encoded)[0])
+    detections = classifier.detect(image)
     if not len(detections):
         raise decoding.BadImage("no face detected")
     return classifier.crop(image, detections[:1, :4])[0]

@@ -10,9 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
-
 from face_mask import decoding, video
+from face_mask.errors import printable
 from face_mask.schema import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from face_mask.video import Frame
 
@@ -85,11 +84,6 @@ def in_folder(folder: Path, exclude: Path | None) -> list[Input]:
     return sorted(contents, key=lambda one: one.relative_path.parts)
 
 
-def printable(name: str) -> str:
-    """A name that is safe to print and to encode as UTF-8: other characters are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
 def read_frames(one: Input, interval: float, url_bytes: int, url_seconds: float) -> Iterator[Frame]:
     """The image, or the frames of the video, one every `interval` seconds, or all of them if it is 0.
 
@@ -100,7 +94,7 @@ def read_frames(one: Input, interval: float, url_bytes: int, url_seconds: float)
             if one.is_video:
                 yield from video.read_frames(file, interval)
             else:
-                yield Frame(np.asarray(decoding.open_rgb(read_limited(file))[0]))
+                yield Frame(decoding.to_array(decoding.open_rgb(read_limited(file))[0]))
     except (decoding.BadImage, video.BadVideo) as error:
         raise UnreadableInput(str(error)) from None
     except OSError as error:

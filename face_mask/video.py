@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from face_mask.decoding import MAX_PIXELS
 
 # Playlists are not allowed: FFmpeg would open whatever files and addresses they name.
 FORMATS = "mov,matroska,avi,mpeg,mpegts,ogg,yuv4mpegpipe"
+DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 DEFAULT_FPS = 25  # for a stream without timestamps that states no frame rate
 TOLERANCE = 1e-4  # seconds; a frame's time is rarely an exact multiple of the interval
 TICK = Fraction(1, 90000)  # seconds; the time base of MPEG
@@ -47,15 +49,17 @@ def read_frames(file: BinaryIO, interval: float = 0) -> Iterator[Frame]:
 
     number, start, next_time = -1, 0.0, 0.0
     try:
-        with av.open(file, "r", options={"format_whitelist": FORMATS}) as container:
+        # FFmpeg decodes the first frames already when it opens the file.
+        with av.open(file, "r", options={"format_whitelist": FORMATS, **DECODER_OPTIONS}) as container:
             if not container.streams.video:
                 raise BadVideo("not a video: it has only sound")
             stream = container.streams.video[0]
+            check_size(stream.width, stream.height)  # before anything is decoded; FFmpeg checks each frame
+            stream.codec_context.options = DECODER_OPTIONS
             stream.thread_type = "AUTO"
             duration = container.duration / av.time_base if container.duration else 0.0
             for number, frame in enumerate(container.decode(stream)):
-                if frame.width * frame.height > MAX_PIXELS:
-                    raise BadVideo(f"{frame.width}x{frame.height} pixels are too many")
+                check_size(frame.width, frame.height)
                 time = number / float(stream.average_rate or DEFAULT_FPS) if frame.time is None else frame.time
                 start = time if number == 0 else start
                 seconds = max(0.0, time - start)
@@ -66,11 +70,53 @@ def read_frames(file: BinaryIO, interval: float = 0) -> Iterator[Frame]:
                 upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 progress = min(1.0, seconds / duration) if duration else 0.0
                 yield Frame(np.ascontiguousarray(upright), number, seconds, progress)
-    except av.error.FFmpegError as error:
-        reason = f"damaged after {number + 1} frames" if number >= 0 else "not a video, or damaged"
+    except (av.error.FFmpegError, OSError) as error:
+        # EINVAL: a cut or hostile file sends FFmpeg to an offset before its start, which Python refuses.
+        if not isinstance(error, av.error.FFmpegError) and error.errno != errno.EINVAL:
+            raise
+        unreadable = f"not a video, damaged, or of more than {MAX_PIXELS // 10**6} megapixels"
+        reason = f"damaged after {number + 1} frames" if number >= 0 else unreadable
         raise BadVideo(f"{reason} ({error.strerror or type(error).__name__})") from None
     if number < 0:
         raise BadVideo("a video without frames")
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise BadVideo for a frame of more than MAX_PIXELS."""
+    if width * height > MAX_PIXELS:
+        raise BadVideo(f"{width}x{height} pixels are too many")
+
+
+class Output:
+    """A file for FFmpeg, which would hide why a write failed and fail once more when it is closed.
+
+    After a failed write nothing more is written, and `check` raises the OSError.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        return self.attempt(lambda: self.file.write(data), len(data))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.attempt(lambda: self.file.seek(offset, whence), offset)
+
+    def tell(self) -> int:
+        return self.attempt(self.file.tell, 0)
+
+    def attempt(self, act: Callable[[], int], otherwise: int) -> int:
+        if self.error is None:
+            try:
+                return act()
+            except OSError as error:
+                self.error = error
+        return otherwise
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 @contextmanager
@@ -82,7 +128,8 @@ def writer(path: Path) -> Iterator[Callable[[np.ndarray, float], None]]:
     """
     import av
 
-    with files.replacing(path) as aside, av.open(str(aside), "w", format="mp4") as container:
+    with files.replacing(path) as aside, aside.open("wb") as file:
+        output = Output(file)
         stream: Any = None
         last = -1
 
@@ -99,6 +146,9 @@ def writer(path: Path) -> Iterator[Callable[[np.ndarray, float], None]]:
             last = max(last + 1, round(seconds / TICK))  # FFmpeg refuses two frames with the same time
             frame.pts, frame.time_base = last, TICK
             container.mux(stream.encode(frame))
+            output.check()
 
-        yield append
-        container.mux(stream.encode())
+        with av.open(output, "w", format="mp4") as container:
+            yield append
+            container.mux(stream.encode())
+        output.check()

@@ -12,7 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
+from face_mask.errors import printable
+
 MAX_REDIRECTS = 5
+MAX_REASON = 300  # characters
 BLOCK = 1 << 16  # bytes per read
 SAFE = "%/:@!$&'()*+,;=?-._~"  # characters of a path or query that are not percent-encoded
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -25,7 +28,10 @@ HEADERS = {"User-Agent": "face-mask-pipeline/0.1", "Accept": "image/*", "Accept-
 
 
 class NotFetched(Exception):
-    """A failed download; the message is the reason, in a few words."""
+    """A failed download; the message is the reason, in a few words, and safe to print: some of it is the server's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(printable(reason)[:MAX_REASON])
 
 
 def is_public(address: str) -> bool:
@@ -33,7 +39,8 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and (ip.ipv4_mapped or any(ip in net for net in IPV4_EMBEDDING)):
         return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
+    site_local = isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local  # deprecated, still routed in private
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or site_local)
 
 
 def redact(url: str) -> str:
@@ -56,6 +63,9 @@ def fetch(url: str, max_bytes: int, seconds: float, allowed: Callable[[str], boo
     for _ in range(MAX_REDIRECTS + 1):
         try:
             content, target = request(url, max_bytes, deadline, allowed)
+            if target is None:
+                return content
+            url = urljoin(url, target)  # which raises ValueError on an impossible target
         except TimeoutError:
             raise NotFetched(f"no answer within {seconds:g} s") from None
         except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
@@ -63,9 +73,6 @@ def fetch(url: str, max_bytes: int, seconds: float, allowed: Callable[[str], boo
             late = time.monotonic() >= deadline
             reason = f"no answer within {seconds:g} s" if late else f"{type(error).__name__}: {error}"[:200]
             raise NotFetched(reason) from None
-        if target is None:
-            return content
-        url = urljoin(url, target)
     raise NotFetched(f"more than {MAX_REDIRECTS} redirects")
 
 

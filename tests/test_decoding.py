@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from face_mask import decoding
+from tests.faults import made_images
 
 RED, WHITE = (200, 30, 30), (255, 255, 255)
 
@@ -128,3 +129,61 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     assert len(bomb) < 200_000
     with pytest.raises(decoding.BadImage, match="too many"):
         decoding.decode(bomb, 32)
+
+
+def test_scans_are_limited_by_their_number_and_by_the_pixels_that_they_pass_over():
+    with pytest.raises(decoding.BadImage, match="more than 100 scans"):
+        decoding.decode(made_images.scan_bomb(101, 640, 480), 32)
+    assert decoding.decode(made_images.scan_bomb(100, 640, 480), 32).width == 640
+    with pytest.raises(decoding.BadImage, match="more than 33 scans"):
+        decoding.decode(made_images.scan_bomb(34, 6700, 6700), 32)
+
+
+def test_only_scans_of_the_image_itself_count():
+    progressive = encoded(halves(), "JPEG", progressive=True, quality=95, subsampling=0)
+    comment = b"\xff\xfe\x01\x90" + b"\xff\xda" * 199
+    appended = progressive + b"\xff\xda\x00\x08" * 500  # as a phone appends a video
+    for content in (progressive[:2] + comment + progressive[2:], appended):
+        assert is_halves(decoding.decode(content, 32).pixels, 6)
+
+
+def test_exif_data_in_many_segments_are_ignored():
+    content = made_images.exif_bomb(large=3, small=200)
+    assert (decoding.decode(content, 32).pixels == 255).all()
+
+
+def test_damaged_exif_data_are_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for offset, value in ((6, 0), (7, 1), (20, 99)):
+        damaged = bytearray(exif.tobytes())
+        damaged[offset] = value
+        for kind in ("JPEG", "PNG", "WEBP"):
+            rgb = decoding.open_rgb(encoded(halves(), kind, exif=bytes(damaged)))[0]
+            assert sorted(rgb.size) == [40, 60]
+    assert decoding.open_rgb(encoded(halves(), "PNG", exif=exif))[0].size == (40, 60)
+
+
+def test_reading_is_limited_in_steps_and_time(monkeypatch):
+    content = encoded(halves(), "JPEG", comment=b"x")
+    for limit in ("MAX_READS", "MAX_SECONDS"):
+        with monkeypatch.context() as patch, pytest.raises(decoding.BadImage, match="too long"):
+            patch.setattr(decoding, limit, 0)
+            decoding.decode(content, 32)
+
+
+def test_an_array_in_strips_is_the_whole_array():
+    image = halves().resize((3000, 1000))
+    assert (decoding.to_array(image) == np.asarray(image)).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "F", "I", "I;16"])
+def test_conversion_in_strips_is_that_of_the_whole_image(mode, monkeypatch):
+    image = made_images.noise(100, 70, mode)
+    if mode == "P":
+        image.info["transparency"] = 0
+    in_strips = []
+    for pixels in (1 << 20, 1, 750):
+        monkeypatch.setattr(decoding, "STRIP_PIXELS", pixels)
+        in_strips.append(np.asarray(decoding.to_rgb(image)))
+    assert (in_strips[0] == in_strips[1]).all() and (in_strips[0] == in_strips[2]).all()

@@ -166,7 +166,7 @@ def test_dns_rebinding_is_prevented(server: Server, monkeypatch: pytest.MonkeyPa
     "address",
     ["10.1.2.3", "172.16.0.1", "192.168.1.1", "127.9.9.9", "0.0.0.0", "169.254.169.254", "100.64.0.1", "224.0.0.1",
      "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:10.0.0.1",
-     "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::", "::127.0.0.1"],
+     "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::", "::127.0.0.1", "fec0::1", "feff::1"],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not web.is_public(address)
@@ -209,6 +209,11 @@ def test_other_failures_have_a_reason(server: Server) -> None:
     refused("http:///a.png", "has no host")
     refused("http://no-such-host.invalid/", "unknown host")
     refused(server.url("/file").replace("http:", "https:"), "SSL")  # a server without TLS
+
+
+def test_a_reason_is_short_and_safe_to_print() -> None:
+    reason = str(web.NotFetched("HTTP 404 \x1b[2J\u202e" + "x" * 5000))
+    assert reason.startswith("HTTP 404 \\x1b[2J\\u202ex") and len(reason) < 400
 
 
 def test_redacted_addresses_have_no_secret() -> None:
