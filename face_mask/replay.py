@@ -1,6 +1,6 @@
 """Run the live page's detection, classification and tracking on a video file, and print the session's metrics.
 
-    python -m face_mask.replay VIDEO [--model cnn|mobilenet] [--models DIR] [--log-to-mlflow]
+    face-mask replay VIDEO [--model cnn|mobilenet] [--models DIR] [--log-to-mlflow]
 
 Prints JSON: frames, faces, mean confidences, and latencies of detection and classification together.
 """
@@ -11,12 +11,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from face_mask import classifier, detector, errors, litert, settings, video
+from face_mask import classifier, errors, models, video
 from face_mask.classifier import FaceClassifier
 from face_mask.cropping import intersection_over_union
 from face_mask.schema import MODELS, WITH_MASK, WITHOUT_MASK
@@ -35,7 +35,7 @@ def replay_video(
     with path.open("rb") as file:
         for frame in video.read_frames(file):
             start = time.perf_counter()
-            detections = detector.detect(frame.image, max_side=detector_side)
+            detections = classifiers[0].detect(frame.image, detector_side)
             crops = classifiers[0].crop(frame.image, detections[:, :4])
             shared = time.perf_counter() - start
             faces = {}
@@ -78,41 +78,43 @@ class FrameAccuracy:
         return {f"face_{name}": n / total if total else None for name, n in counts.items()}
 
 
+def mlflow_logger() -> Callable[..., str]:
+    """The function that logs session summaries to MLflow. Raises UserError if it is missing or the store fails."""
+    try:
+        from pipeline.tracking import check, sessions  # the only use of pipeline: MLflow is optional
+    except ImportError as error:
+        raise errors.UserError(f"--log-to-mlflow needs the whole repository and its requirements ({error})") from None
+    check()
+    return sessions.log
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m face_mask.replay",
+        prog="face-mask replay",
         description="Run the live page's detection, classification and tracking on a video file; print the metrics.",
     )
     parser.add_argument("video", type=Path)
     parser.add_argument("--model", choices=MODELS, help="default: live.model of params.yaml")
-    parser.add_argument(
-        "--models", type=Path, default=litert.MODELS, metavar="DIR", help="folder of the models; default: %(default)s"
-    )
+    parser.add_argument("--models", type=Path, metavar="DIR", help="folder of models; default: see face_mask.models")
     parser.add_argument("--log-to-mlflow", action="store_true", help="log the metrics as a run of the experiment")
     args = parser.parse_args()
-    values = settings.load()
-    name = args.model or values.live.model
+    model = models.find(args.model, folder=args.models)
+    name, values = model.name, model.settings
+    log = mlflow_logger() if args.log_to_mlflow else None
     if not args.video.is_file():
         raise errors.UserError(f"{args.video} is not a file: name a video")
-    one = FaceClassifier.load(
-        litert.path_of(name, folder=args.models),
-        name=name,
-        size=values.image_size,
-        margin=values.unseen.margin,
-        threshold=values.evaluate.threshold,
-    )
+    one = model.load()
     session = Session(values.live, values.evaluate.threshold)
     try:
         for _ in replay_video(args.video, [one], {name: session}, values.live.detector_side):
             pass
     except video.BadVideo as error:
         raise errors.UserError(f"{args.video} cannot be read ({error}): name another video") from None
+    print(f"replay: {model}", file=sys.stderr)
     json.dump(session.summary(), sys.stdout, indent=2)
     print()
-    if args.log_to_mlflow:
-        from pipeline.tracking import sessions  # the only use of pipeline: MLflow is optional
-
-        print(f"logged to MLflow: {sessions.log(session.summaries())}", file=sys.stderr)
+    if log:
+        print(f"logged to MLflow: {log(session.summaries())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

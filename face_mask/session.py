@@ -16,6 +16,7 @@ from face_mask.settings import Live
 from face_mask.tracker import UNSURE, Face, FaceTracker
 
 PAUSE = 1.0  # seconds; a longer gap between two frames is a pause, which the frame rate leaves out
+MAX_FPS = 1000  # a higher rate is a matter of the times that a client sends, down to 5e-324 s apart
 PERCENTILES = (50, 90, 99)
 
 
@@ -53,7 +54,8 @@ class Session:
         `faces` counts face-frames, one face detected in one frame. Each counts as with or without a mask by its
         probability in that frame, without smoothing, so faces = faces_with_mask + faces_without_mask. `unsure` counts
         those that were labelled unsure. `mean_confidence_*` is the mean probability of the predicted class over the
-        face-frames of that class, 0…1, or None if there are none. `fps` leaves pauses out.
+        face-frames of that class, 0…1, or None if there are none. `fps` leaves pauses out; it is None
+        without two frames, or above MAX_FPS.
         """
         model = model or self.model
         return {"model": model, **self.metrics[model].summary()} if model in self.metrics else {}
@@ -109,7 +111,7 @@ class SessionMetrics:
             "mean_confidence_with_mask": mean_confidence(WITH_MASK),
             "mean_confidence_without_mask": mean_confidence(WITHOUT_MASK),
             "seconds": round(self.seconds, 3),
-            "fps": round(self.intervals / self.seconds, 2) if self.seconds else None,
+            "fps": round(self.intervals / self.seconds, 2) if 0 < self.intervals <= MAX_FPS * self.seconds else None,
             **{f"latency_ms_p{percent}": self.latency.percentile(percent) for percent in PERCENTILES},
         }
 

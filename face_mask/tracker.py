@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from face_mask.classifier import Prediction
 from face_mask.cropping import intersection_over_union
@@ -23,6 +22,7 @@ HYSTERESIS = 0.05
 # A face that moved too fast to overlap its last box is matched by the distance of the centres, up to this many box
 # sides, if the areas differ by less than this factor.
 MAX_DISTANCE, MAX_AREA_RATIO = 1.0, 1.8
+MAX_FACES = 256  # tracked; a client whose frames all have the same time would add faces forever
 
 
 @dataclass
@@ -50,6 +50,8 @@ class FaceTracker:
     def update(self, predictions: Sequence[Prediction], time: float) -> list[Face]:
         """The tracked faces after a frame at `time` seconds, by number: those detected in it and those still expected.
 
+        They are at most MAX_FACES; beyond that, the ones not seen for the longest time are forgotten first.
+
         A time before the last frame's means that the video was rewound, and all faces are forgotten. The list is new;
         the next call changes the faces in it.
         """
@@ -64,6 +66,9 @@ class FaceTracker:
             self.update_face(self.faces[i], predictions[j], time)
         for j in sorted(set(range(len(predictions))) - {j for _, j in pairs}):
             self.faces.append(self.new_face(predictions[j], time))
+        if len(self.faces) > MAX_FACES:
+            latest = sorted(self.faces, key=lambda face: (face.detected, face.time, face.score))[-MAX_FACES:]
+            self.faces = sorted(latest, key=lambda face: face.number)
         return list(self.faces)
 
     def new_face(self, prediction: Prediction, time: float) -> Face:
@@ -119,9 +124,39 @@ def match(tracked: Sequence[Face], predictions: Sequence[Prediction], iou_thresh
 
 
 def assign(similarity: np.ndarray) -> list[tuple[int, int]]:
-    """The one-to-one pairs with the largest sum of `similarity` (n, k); a similarity of 0 makes no pair."""
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if similarity[i, j] > 0]
+    """The one-to-one pairs with the largest sum of `similarity` (n, k); a similarity of 0 makes no pair.
+
+    The Hungarian method, by shortest augmenting paths as in Jonker and Volgenant (1987). SciPy has it too, but would
+    make up a third of the packages that prediction needs.
+    """
+    if similarity.shape[0] > similarity.shape[1]:
+        return sorted((i, j) for j, i in assign(similarity.T))
+    n, k = similarity.shape
+    cost = -similarity
+    row_of = np.full(k, -1)  # the row that each column is assigned to
+    row_price, column_price = np.zeros(n), np.zeros(k)
+    for start in range(n):
+        distance, previous = np.full(k, np.inf), np.full(k, -1)  # of the shortest path from `start` to each column
+        done = np.zeros(k, bool)
+        row, column, length = start, -1, 0.0
+        while row >= 0:
+            step = length + cost[row] - row_price[row] - column_price
+            shorter = ~done & (step < distance)
+            distance[shorter], previous[shorter] = step[shorter], column
+            length = distance[~done].min()
+            nearest = np.flatnonzero(~done & (distance == length))
+            column = int(nearest[row_of[nearest].argmin()])  # a free one ends the path
+            done[column] = True
+            row = row_of[column]
+        passed = done & (row_of >= 0)
+        row_price[row_of[passed]] += length - distance[passed]
+        row_price[start] += length
+        column_price[done] += distance[done] - length
+        while column >= 0:  # along the path, each column takes the row of the column before it
+            before = int(previous[column])
+            row_of[column] = row_of[before] if before >= 0 else start
+            column = before
+    return [(int(i), int(j)) for i, j in sorted(zip(row_of, range(k), strict=True)) if i >= 0 and similarity[i, j] > 0]
 
 
 def proximity(a: np.ndarray, b: np.ndarray) -> np.ndarray:

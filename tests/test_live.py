@@ -15,9 +15,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 from aiohttp import WSMsgType
 from aiohttp.test_utils import TestServer
@@ -25,7 +27,7 @@ from PIL import Image
 
 from face_mask import litert, settings
 from face_mask.errors import UserError
-from face_mask.live import connection, frames, security, server
+from face_mask.live import connection, frames, inference, security, server
 from face_mask.live.inference import InferencePool
 from face_mask.live.rate import RateLimiter
 from tests import live_workspace
@@ -252,6 +254,36 @@ def test_a_page_that_disconnects_during_inference_frees_its_thread(
     asyncio.run(run())
 
 
+def test_one_page_does_not_hold_all_threads_when_another_is_connected(
+    folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with served(folder, threads=2) as running:
+            pool = running.app[server.POOL]
+            predict, gate = pool.predict, threading.Event()
+
+            def slow(frame: frames.Frame, model: str) -> Any:
+                assert frame.number > 10 or gate.wait(20)
+                return predict(frame, model)
+
+            monkeypatch.setattr(pool, "predict", slow)
+            try:
+                async with connected(running) as (hostile, _), connected(running) as (page, _):
+                    for number in (1, 2, 3):
+                        await hostile.send_bytes(frame(number, encoded))
+                    assert (await hostile.receive_json(timeout=20))["type"] == "dropped"
+                    assert (await ask(page, frame(11, encoded)))["frame"] == 11
+                    gate.set()
+                    assert [(await hostile.receive_json(timeout=20))["frame"] for _ in range(2)] == [1, 3]
+                    await page.close()
+                    await asyncio.sleep(0.1)
+                    assert pool.threads_per_page() == 2
+            finally:
+                gate.set()
+
+    asyncio.run(run())
+
+
 def test_the_server_responds_during_inference(folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with served(folder, threads=1) as running, connected(running) as (page, _):
@@ -304,6 +336,8 @@ def test_the_rate_limiter_refills() -> None:
     assert [rate.allow(0.0) for _ in range(12)] == [True] * 10 + [False] * 2
     assert [rate.allow(0.25) for _ in range(4)] == [True, True, False, False]
     assert [rate.allow(60.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    slow = RateLimiter(0.1, burst=3)
+    assert [slow.allow(now) for now in (0, 0, 0, 0, 10, 10)] == [True] * 3 + [False, True, False]
 
 
 def test_the_model_can_be_switched(folder: Path, encoded: bytes) -> None:
@@ -335,6 +369,65 @@ def test_an_invalid_command_is_an_error(folder: Path, encoded: bytes, command: s
     talk(folder, script)
 
 
+def test_a_long_command_is_not_parsed(folder: Path) -> None:
+    async def script(page: Client, hello: dict) -> None:
+        await page.send_str(" " * 7_000_000 + '{"type": "reset"}')
+        assert (await page.receive_json(timeout=20))["message"] == "unknown command"
+
+    talk(folder, script)
+
+
+def test_a_flood_of_commands_is_slowed_down(folder: Path) -> None:
+    async def script(page: Client, hello: dict) -> None:
+        started = time.monotonic()
+        for _ in range(30):
+            await ask(page, {"type": "reset"})
+        assert time.monotonic() - started > 0.5  # half of those after the first ten are refused, after 0.1 s each
+
+    talk(folder, script)
+
+
+def test_a_model_that_gives_no_probabilities_is_an_error_of_the_frame(
+    folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(frame: frames.Frame, model: str) -> Any:
+        raise UserError("the model is damaged")
+
+    async def run() -> None:
+        async with served(folder) as running, connected(running) as (page, _):
+            with monkeypatch.context() as patch:
+                patch.setattr(running.app[server.POOL], "predict", fails)
+                answer = await ask(page, frame(1, encoded))
+            assert answer == {"type": "error", "frame": 1, "message": "the model is damaged"}
+            assert (await ask(page, frame(2, encoded)))["type"] == "faces"
+
+    asyncio.run(run())
+    assert "Traceback" not in caplog.text
+
+
+def test_the_models_are_loaded_once(folder: Path, encoded: bytes, tmp_path: Path) -> None:
+    """A thread that read the file at its first frame would answer with another model than the others."""
+    copies = [shutil.copy(path, tmp_path) for path in (folder / litert.MODELS).iterdir()]
+    pool = InferencePool(settings.load(), tmp_path)
+    for path in copies:
+        Path(path).unlink()
+    expected = live_workspace.expected(live_workspace.scene(), folder)
+    one = frames.Frame(1, 0.0, encoded)
+    answers = [pool.executor.submit(pool.predict, one, "mobilenet") for _ in range(4)]
+    assert [len(answer.result()[0]) for answer in answers] == [len(expected)] * 4
+    assert len(pool.predict(one, "cnn")[0]) == len(expected)
+    pool.close()
+
+
+def test_the_faces_of_one_frame_are_limited(folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = np.column_stack([np.arange(500) % 600, np.full(500, 10), np.arange(500) % 600 + 40, np.full(500, 50),
+                            np.linspace(1, 0.5, 500)]).astype(float)  # fmt: skip
+    pool = InferencePool(settings.load(), folder / litert.MODELS)
+    monkeypatch.setattr("face_mask.detector.detect", lambda image, **options: many)
+    predictions = pool.predict(frames.Frame(1, 0.0, encoded), "cnn")[0]
+    assert [one.score for one in predictions] == many[: inference.MAX_FACES, 4].tolist()
+
+
 def test_a_session_can_be_reset(folder: Path, encoded: bytes) -> None:
     async def script(page: Client, hello: dict) -> None:
         await ask(page, frame(1, encoded))
@@ -360,6 +453,15 @@ def test_each_page_has_its_own_session_and_their_number_is_limited(folder: Path,
             assert (await again.receive_json(timeout=20))["type"] == "hello"
 
     asyncio.run(run())
+
+
+def test_another_machine_gets_a_part_of_the_pages() -> None:
+    def at(address: str) -> Any:
+        return SimpleNamespace(remote=address)
+
+    pages: Any = {1: at("192.168.1.5"), 2: at("192.168.1.6"), 3: at("192.168.1.5")}
+    assert server.has_enough("192.168.1.5", pages) and not server.has_enough("192.168.1.6", pages)
+    assert not server.has_enough("127.0.0.1", {number: at("127.0.0.1") for number in range(3)})  # type: ignore[misc]
 
 
 def test_an_idle_page_is_disconnected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -531,11 +633,10 @@ def test_mistakes_of_the_user_are_one_line(folder: Path, tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
     (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
-    done = command(tmp_path, "--port", "0")
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (
-        1,
-        "live: models/exported/mobilenet.float32.tflite is missing: run `dvc repro export`",
-    )
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    done = command(tmp_path, "--port", "0", "--model", "cnn")  # mobilenet is packaged
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("live: cnn is not packaged") and "train cnn with `dvc repro export`" in done.stderr
 
 
 def test_models_of_another_image_size_are_rejected(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from face_mask import settings
 from face_mask.classifier import Prediction
 from face_mask.cropping import intersection_over_union
 from face_mask.session import LatencyHistogram, Session
 from face_mask.settings import Live
-from face_mask.tracker import FaceTracker, choose_label, match
+from face_mask.tracker import MAX_FACES, FaceTracker, assign, choose_label, match
 
 LIVE = settings.load().live
 Box = tuple[float, float, float, float]
@@ -280,3 +281,38 @@ def test_memory_does_not_grow_with_a_session() -> None:
     assert session.summary()["distinct_faces"] == 150
     assert len(metrics.counted) <= 2
     assert len(metrics.latency.counts) < 130
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (5, 5), (4, 9), (12, 7), (40, 40)])
+def test_the_assignment_is_the_one_of_scipy(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        similarity = rng.random(shape) * (rng.random(shape) < rng.random())  # some pairs are impossible
+        rows, columns = linear_sum_assignment(similarity, maximize=True)
+        expected = [(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if similarity[i, j] > 0]
+        assert assign(similarity) == expected
+
+
+def test_the_number_of_tracked_faces_is_limited() -> None:
+    """Frames that all have the same time never let a face expire."""
+    tracker = FaceTracker(live())
+    for number in range(20):
+        spread = [prediction(at(1000 * number + 100 * i, y=100 * number)) for i in range(40)]
+        faces = tracker.update(spread, 1.0)
+        assert len(faces) <= MAX_FACES
+        assert {face.box for face in faces if face.detected} == {one.box for one in spread}
+    assert [face.number for face in faces] == sorted(face.number for face in faces)
+
+
+extreme = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([5e-324, -5e-324, 1.7e308, -1.7e308, 0.0])
+
+
+@given(st.lists(extreme, min_size=1, max_size=30))
+def test_any_times_give_finite_metrics(times: list[float]) -> None:
+    session = Session(live(), 0.5)
+    for time in times:
+        [face] = session.update([prediction(at(50))], time, "cnn")
+        assert math.isfinite(face.smoothed)
+    summary = session.summary()
+    assert all(math.isfinite(value) for value in summary.values() if isinstance(value, int | float))
+    assert summary["fps"] is None or 0 < float(summary["fps"]) <= 1000

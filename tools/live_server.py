@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from face_mask.errors import UserError
 
@@ -16,16 +17,19 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @contextmanager
-def serving(*arguments: str, folder: Path = REPOSITORY, port: int = 0) -> Iterator[str]:
+def serving(
+    *arguments: str, folder: Path = REPOSITORY, port: int = 0, stderr: IO[bytes] | None = None
+) -> Iterator[str]:
     """Run `python -m face_mask.live` in `folder` with these arguments, on `port` or a free one; yields its address.
 
+    Its stderr is written to the file `stderr` if given.
     Raises UserError if it does not start, CalledProcessError if it does not stop cleanly.
     """
     unset = ("DVC_", "MLFLOW_TRACKING_URI")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
     environment["PYTHONPATH"] = str(REPOSITORY)
     command = [sys.executable, "-m", "face_mask.live", "--port", str(port), "--no-open", *arguments]
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
     assert process.stdout
     try:
         line = process.stdout.readline()

@@ -19,7 +19,7 @@ from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline.core import params
 from pipeline.dataset import packing
-from pipeline.registry import model_registry
+from pipeline.registry import model_registry, packaging
 from pipeline.tracking import store
 
 
@@ -47,6 +47,9 @@ def main() -> None:
         import mlflow
 
         champion = (db is None or db.is_file()) and model_registry.champion(mlflow.MlflowClient(uri), name)
+        if champion:
+            mlflow.set_tracking_uri(uri)
+            packaging.check(f"models:/{name}@{model_registry.CHAMPION}")
     except store.failures() as error:
         raise UserError(
             f"MLflow at {store.without_credentials(uri)} failed ({store.reason(error)}): fix it, then run this again"

@@ -24,9 +24,10 @@ from face_mask.live.rate import RateLimiter
 from face_mask.session import Session
 from face_mask.tracker import Face
 
-MAX_CONCURRENT = 2  # frames of one page that are predicted at the same time
+MAX_CONCURRENT = 2  # frames of one page that are predicted at the same time; fewer if several pages are connected
 MAX_FRAMES_PER_SECOND = 60
 MAX_COMMANDS_PER_SECOND = 10
+MAX_COMMAND = 1000  # characters
 IDLE_SECONDS = 300.0  # without a message, after which the connection is closed
 SEND_SECONDS = 10.0  # after which a page that does not read its answers is disconnected
 IDLE = 4000  # close code
@@ -48,6 +49,7 @@ class Connection:
         self.session = self.new_session()
         self.waiting: tuple[frames.Frame, float] | None = None  # the newest frame and the time it was received
         self.received = asyncio.Event()  # set while a frame is waiting
+        self.in_progress: set[asyncio.Future[Any]] = set()  # frames that are predicted
         self.next_frame, self.next_answer = asyncio.Lock(), asyncio.Lock()
 
     def new_session(self) -> Session:
@@ -66,10 +68,14 @@ class Connection:
             mlflow=self.log is not None,
             unsure=[live.unsure_low, live.unsure_high],
         )
-        async with asyncio.TaskGroup() as self.tasks:  # the first exception cancels the other tasks
-            for _ in range(MAX_CONCURRENT):
-                self.tasks.create_task(self.answer_frames())
-            await self.receive()
+        self.pool.pages += 1
+        try:
+            async with asyncio.TaskGroup() as self.tasks:  # the first exception cancels the other tasks
+                for _ in range(MAX_CONCURRENT):
+                    self.tasks.create_task(self.answer_frames())
+                await self.receive()
+        finally:
+            self.pool.pages -= 1
 
     async def receive(self) -> NoReturn:
         frame_rate, command_rate = RateLimiter(MAX_FRAMES_PER_SECOND), RateLimiter(MAX_COMMANDS_PER_SECOND)
@@ -85,11 +91,14 @@ class Connection:
                 await self.run_command(message.data, command_rate.allow(time.monotonic()))
             else:
                 raise ConnectionResetError("the page has disconnected")
+            # Other tasks run: a free thread gets this frame before the next message, perhaps here, replaces it.
+            await asyncio.sleep(0)
 
     async def receive_frame(self, message: bytes, allowed: bool) -> None:
         """Let a frame wait for a free thread, in place of an older one that still waits."""
         try:
             if not allowed:
+                await asyncio.sleep(1 / MAX_FRAMES_PER_SECOND)  # the messages of this page wait meanwhile
                 raise frames.BadFrame(f"too many frames: the maximum is {MAX_FRAMES_PER_SECOND} per second")
             frame = frames.parse(message)
         except frames.BadFrame as error:
@@ -99,23 +108,26 @@ class Connection:
         self.received.set()
         if older:
             await self.send(type="dropped", frame=older[0].number)
-        await asyncio.sleep(0)  # a free thread gets this frame before the next message, perhaps here, replaces it
 
     async def answer_frames(self) -> NoReturn:
         """Predict the newest frame, track its faces and send them, over and over; MAX_CONCURRENT of these run."""
         while True:
             async with self.next_frame:
                 await self.received.wait()
+                while len(self.in_progress) >= self.pool.threads_per_page():
+                    await asyncio.wait(self.in_progress, return_when=asyncio.FIRST_COMPLETED)
                 await self.pool.free.acquire()
                 assert self.waiting
                 (frame, received), self.waiting = self.waiting, None
                 self.received.clear()
                 model = self.model
                 prediction = self.pool.submit(frame, model)
+                self.in_progress.add(prediction)
+                prediction.add_done_callback(self.in_progress.discard)
             async with self.next_answer:  # locks are fair: answers have the order in which the frames were submitted
                 try:
                     predictions, width, height = await prediction
-                except frames.BadFrame as error:
+                except (frames.BadFrame, UserError) as error:
                     await self.send(type="error", frame=frame.number, message=str(error))
                     continue
                 session = self.session  # the current one: after "reset" the page expects the new session's metrics
@@ -135,11 +147,12 @@ class Connection:
 
     async def run_command(self, text: str, allowed: bool) -> None:
         try:
-            command = json.loads(text)
+            command = json.loads(text) if allowed and len(text) <= MAX_COMMAND else {}
             kind = command.get("type")
         except (ValueError, AttributeError, RecursionError):
             command, kind = {}, None
         if not allowed:
+            await asyncio.sleep(1 / MAX_COMMANDS_PER_SECOND)  # the messages of this page wait meanwhile
             await self.send(
                 type="error", message=f"too many commands: the maximum is {MAX_COMMANDS_PER_SECOND} per second"
             )

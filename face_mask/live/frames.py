@@ -6,13 +6,11 @@ any origin. A time before the previous frame's means that the video was rewound.
 
 from __future__ import annotations
 
-import io
 import math
 import struct
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from face_mask import decoding
 
@@ -53,8 +51,7 @@ def number_of(message: bytes) -> int | None:
 def decode(encoded: bytes) -> np.ndarray:
     """Decode a frame's image to RGB (h, w, 3) uint8. Raises BadFrame if it is invalid or has too many pixels."""
     try:
-        with decoding.only_bad_images(encoded):
-            width, height = Image.open(io.BytesIO(encoded), formats=FORMATS).size  # reads the header only
+        width, height = decoding.open_header(encoded, FORMATS).size
         if width * height > MAX_PIXELS:
             raise BadFrame(f"the frame has {width}x{height} pixels, more than the maximum of {MAX_PIXELS:,}")
         return np.asarray(decoding.open_rgb(encoded)[0])

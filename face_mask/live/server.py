@@ -15,18 +15,19 @@ from face_mask.live.frames import MAX_BYTES
 from face_mask.live.inference import InferencePool
 
 PAGE = Path(__file__).parent / "page"
-MAX_CONNECTIONS = 4
+MAX_CONNECTIONS = 4  # pages
+MAX_PER_ADDRESS = 2  # pages of one other machine; this one's may come from elsewhere, through a tunnel or a proxy
 MAX_MESSAGE = 4 * MAX_BYTES  # a frame above MAX_BYTES gets an error; a message above this closes the connection unread
 PING_SECONDS = 20.0
 POOL: web.AppKey[InferencePool] = web.AppKey("pool", InferencePool)
-SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("sockets", set)
+PAGES: web.AppKey[dict[web.WebSocketResponse, web.Request]] = web.AppKey("pages", dict)
 LOG: web.AppKey[Callable[[Summaries], str] | None] = web.AppKey("log")
 
 
 def create_app(pool: InferencePool, host: str, log: Callable[[Summaries], str] | None = None) -> web.Application:
     """The application for a server that listens on `host`; see Connection for `log`."""
     app = web.Application(middlewares=[security.check_host(host)], client_max_size=0)
-    app[POOL], app[SOCKETS], app[LOG] = pool, set(), log
+    app[POOL], app[PAGES], app[LOG] = pool, {}, log
     app.router.add_get("/", index)
     app.router.add_get("/frames", connect)
     app.router.add_static("/page", PAGE)
@@ -45,11 +46,11 @@ async def connect(request: web.Request) -> web.StreamResponse:
     if not socket.can_prepare(request):
         raise web.HTTPUpgradeRequired(text="this address accepts WebSocket connections only\n")
     await socket.prepare(request)
-    sockets = request.app[SOCKETS]
-    if len(sockets) >= MAX_CONNECTIONS:
+    pages = request.app[PAGES]
+    if len(pages) >= MAX_CONNECTIONS or has_enough(request.remote or "", pages):
         await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"too many connections")
         return socket
-    sockets.add(socket)
+    pages[socket] = request
     try:
         await Connection(socket, request.app[POOL], request.app[LOG]).run()
     except* (ConnectionError, TimeoutError):
@@ -58,11 +59,21 @@ async def connect(request: web.Request) -> web.StreamResponse:
         logging.getLogger(__name__).exception("the connection is closed because of a bug; the page will reconnect")
         await socket.close(code=WSCloseCode.INTERNAL_ERROR)
     finally:
-        sockets.discard(socket)
+        del pages[socket]
     return socket
 
 
+def has_enough(address: str, pages: dict[web.WebSocketResponse, web.Request]) -> bool:
+    """Whether a client at `address` has as many pages open as one other machine may."""
+    return not security.is_loopback(address) and sum(one.remote == address for one in pages.values()) >= MAX_PER_ADDRESS
+
+
+def is_page(app: web.Application, connection: web.RequestHandler) -> bool:
+    """Whether a connection is the WebSocket of an open page."""
+    return any(request.protocol is connection for request in app[PAGES].values())
+
+
 async def close_all(app: web.Application) -> None:
-    closing = (socket.close(code=WSCloseCode.GOING_AWAY, message=b"server shutdown") for socket in app[SOCKETS])
+    closing = (socket.close(code=WSCloseCode.GOING_AWAY, message=b"server shutdown") for socket in app[PAGES])
     await asyncio.gather(*closing, return_exceptions=True)
     app[POOL].close()
