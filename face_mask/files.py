@@ -5,22 +5,35 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from face_mask.errors import NO_SPACE
+
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def allow(path: Path) -> None:
+    """Let `path` be replaced."""
+
+
+# Called with a path just before it is replaced; pipeline.tracking sets it, so that a stage which is no longer wanted
+# replaces nothing.
+before_replacing: Callable[[Path], None] = allow
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; it replaces `path` on success and is removed on any error.
 
-    The temporary name has the suffix of `path`, by which many libraries choose the format.
+    The temporary name has the suffix of `path`, by which many libraries choose the format. The content is on the disk
+    before the name is, so that a power failure leaves the old file or the new one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,17 +41,45 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
+        flush(temporary)
+        before_replacing(path)
         temporary.replace(path)
+        with suppress(OSError):  # some file systems cannot flush folders; the file is complete in any case
+            flush(path.parent)
+    except OSError as error:
+        before_replacing(path)  # if DVC removed the folder for a later run, this says so
+        # The error of a write names no file, that of opening the temporary file not the one that the user knows.
+        if error.errno in NO_SPACE and error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes no read-only file
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def clear_leftovers(path: Path) -> None:
-    """Remove temporary files for `path` of processes that were killed."""
+    """Remove temporary files for `path` of processes that were killed, also those of temporary files themselves."""
     for leftover in path.parent.glob(f".*.{glob.escape(path.name)}"):
-        pid = leftover.name[1 : -len(path.name) - 1]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+        prefix = leftover.name.removesuffix(path.name)
+        pids = re.findall(r"\d+", prefix)
+        if re.fullmatch(r"(\.\d+\.)+", prefix) and not any(is_writing(int(pid), leftover) for pid in pids):
             leftover.unlink(missing_ok=True)
+
+
+def is_writing(pid: int, path: Path) -> bool:
+    """Whether the process `pid` may be writing `path`: it exists, and did so when the file was last changed."""
+    try:
+        return psutil.Process(pid).create_time() <= path.stat().st_mtime + 2  # both clocks are a second off at most
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
 
 
 def write_text(path: str | Path, text: str) -> None:

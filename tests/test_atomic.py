@@ -52,6 +52,41 @@ with files.replacing({str(path)!r}) as aside:
     assert names(tmp_path) == [path.name]
 
 
+def test_leftovers_of_nested_writes_and_of_recycled_process_ids_are_cleared(tmp_path: Path) -> None:
+    path, dead = tmp_path / "images.zip", 2**22 + 1  # more than any process id of Linux
+    alive = tmp_path / f".{os.getpid()}..{os.getppid()}.images.zip"
+    kept = [alive, tmp_path / ".notes.images.zip", tmp_path / ".1x.images.zip"]
+    nested = tmp_path / f".{dead}..{dead}.images.zip"
+    recycled = tmp_path / f".{os.getpid()}.images.zip"  # written before this process existed
+    half_dead = tmp_path / f".{os.getpid()}..{dead}.images.zip"
+    for leftover in (*kept, nested, recycled, half_dead):
+        leftover.write_text("half")
+    os.utime(recycled, (0, 0))
+    files.clear_leftovers(path)
+    assert names(tmp_path) == sorted(one.name for one in (*kept, half_dead))
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, flushed = tmp_path / "metrics.json", []
+    monkeypatch.setattr(files, "flush", lambda one: flushed.append((one, path.exists())))
+    files.write_text(path, "new")
+    assert flushed == [(tmp_path / f".{os.getpid()}.metrics.json", False), (tmp_path, True)]
+
+
+def test_a_refused_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise errors.UserError(f"{path.name} was not replaced")
+
+    files.write_text(tmp_path / "metrics.json", "old")
+    monkeypatch.setattr(files, "before_replacing", refuse)
+    with pytest.raises(errors.UserError, match=r"metrics\.json was not replaced"):
+        files.write_text(tmp_path / "metrics.json", "new")
+    assert (tmp_path / "metrics.json").read_text() == "old" and names(tmp_path) == ["metrics.json"]
+    with pytest.raises(errors.UserError), files.replacing(tmp_path / "figures" / "roc.svg") as aside:
+        aside.parent.rmdir()  # as DVC does before it runs the stage again
+        aside.write_text("new")
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_full_disk_is_one_line(code: int, capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:

@@ -19,11 +19,14 @@ from typing import Any
 
 import pytest
 
+import pipeline
+from face_mask import files
 from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline import tracking
+from pipeline.core import params
 from pipeline.core.values import flatten
-from pipeline.tracking import stage_runs, sync, values
+from pipeline.tracking import snapshot, stage_runs, sync, values
 from pipeline.tracking.store import tracking_uri
 
 REPOSITORY = Path(__file__).parent.parent
@@ -284,6 +287,15 @@ def test_two_experiments_side_by_side(store: Path, monkeypatch: pytest.MonkeyPat
     assert len({run.data.tags["mlflow.parentRunId"] for run in found.values()}) == 2
 
 
+def test_the_name_of_an_experiment_may_have_quotes(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["o'brien", 'say-"it\'s"-日本']
+    for name in (*names, *names):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        train("cnn")
+    assert sorted(run.data.tags["dvc.experiment"] for run in rows()) == names
+    assert sorted(run.info.run_name for run in runs("tags.kind = 'experiment'")) == names
+
+
 def test_plain_repro_keeps_an_experiment_a_set_of_parameters(store: Path) -> None:
     train("cnn")
     Path("params.yaml").write_text(PARAMS.replace("dropout: 0.5", "dropout: 0.4"))
@@ -507,3 +519,168 @@ def test_metrics_of_a_model_without_weights_are_a_warning_once_the_outputs_are_w
     printed = capsys.readouterr().out
     assert "models/cnn.weights.h5 is missing" in printed and "run `dvc checkout`" in printed
     assert [row.data.tags["model"] for row in rows()] == ["mobilenet"]
+
+
+GRAPH = """\
+stages:
+  evaluate:
+    cmd: python -m pipeline.evaluate
+    deps: [code, "${split.exclude}", missing.csv]
+    params: [evaluate, cnn.learning_rate]
+"""
+
+
+@pytest.fixture
+def declared(repo: Path, logged: list[dict], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace whose stage `evaluate` declares parameters and dependencies; nothing is sent to MLflow."""
+    Path("dvc.yaml").write_text(GRAPH)
+    Path("params.yaml").write_text(PARAMS.replace("{train: 0.8}", "{train: 0.8, exclude: exclude.txt}"))
+    (repo / "code/__pycache__").mkdir(parents=True)
+    for path in ("code/one.py", "code/__pycache__/one.pyc", "exclude.txt", "out.json"):
+        Path(path).write_text("old")
+    monkeypatch.setattr(pipeline, "STARTED", time.time() + 1)  # after the files were written, as it is for a stage
+    return repo
+
+
+def edit(path: str, old: str, new: str) -> None:
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "said"),
+    [
+        ("params.yaml", "0.5}\n", "0.6}\n", r"params\.yaml changed while .* \(evaluate\.threshold was 0\.5, is 0\.6\)"),
+        ("params.yaml", "evaluate", "valuate", r"\(evaluate\.threshold was 0\.5, is missing\)"),
+        ("params.yaml", "0.5}\n", "0.5, bins: 3}\n", r"\(evaluate\.bins was missing, is 3\)"),
+        ("code/one.py", "old", "new", r"code/one\.py changed while the stage ran"),
+        ("exclude.txt", "old", "new", r"exclude\.txt changed while the stage ran"),
+        ("params.yaml", "seed", "[", "not valid YAML"),
+    ],
+)
+def test_a_stage_whose_inputs_change_replaces_nothing(declared: Path, path: str, old: str, new: str, said: str) -> None:
+    with pytest.raises(UserError, match=said), tracking.stage("evaluate"):
+        edit(path, old, new)
+        files.write_text("out.json", "new")
+    assert Path("out.json").read_text() == "old"
+    files.write_text("out.json", "new")  # the check ends with the stage
+
+
+def test_a_stage_whose_inputs_change_last_fails(declared: Path, logged: list[dict]) -> None:
+    """DVC would read the parameters after its end."""
+    with pytest.raises(UserError, match="its outputs are of the earlier state"), tracking.stage("evaluate"):
+        files.write_text("out.json", "new")
+        edit("params.yaml", "1e-5", "2e-5")
+
+
+def test_what_a_stage_does_not_declare_may_change(declared: Path) -> None:
+    with tracking.stage("evaluate"):
+        edit("params.yaml", "seed: 1", "seed: 2")
+        edit("params.yaml", "# in both models", "# a comment")
+        edit("code/__pycache__/one.pyc", "old", "new")
+        os.utime("code/one.py")
+        files.write_text("out.json", "new")
+        Path("missing.csv").write_bytes(b"0" * (snapshot.LARGEST + 1))
+        files.write_text("out.json", "newer")
+    assert Path("out.json").read_text() == "newer"
+
+
+def test_a_stage_reads_its_parameters_once(store: Path) -> None:
+    Path("dvc.yaml").write_text(GRAPH)
+    before = values.read_params()
+    with tracking.stage("evaluate"):
+        edit("params.yaml", "seed: 1", "seed: 2")
+        assert params.read()["seed"] == 1
+    assert params.read()["seed"] == 2
+    [evaluate] = runs("tags.stage = 'evaluate'")
+    assert evaluate.data.params == {"evaluate.threshold": "0.5", "cnn.learning_rate": "1e-05"}
+    edit("params.yaml", "seed: 2", "seed: 1")
+    assert values.read_params() == before
+    sync.main()
+    assert len(runs("tags.kind = 'experiment'")) == 1  # the row is that of the parameters that the stage read
+
+
+def test_a_module_that_changes_while_a_stage_starts(declared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been imported before, and its digest is taken only now."""
+    monkeypatch.setattr(pipeline, "STARTED", time.time() - 60)
+    with pytest.raises(UserError, match=r"code/one\.py changed while the stage started"), tracking.stage("evaluate"):
+        pass
+    monkeypatch.setattr(pipeline, "STARTED", time.time() + 60)  # the file is older, or its time is wrong
+    with tracking.stage("evaluate"):
+        pass
+
+
+def test_a_stage_that_is_not_wanted_logs_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train("cnn")
+    [row] = rows()
+    with pytest.raises(UserError, match="DVC was ended while the stage ran: nothing was logged"), snapshot.taken("x"):
+        monkeypatch.setattr(snapshot, "dvc_process", lambda: "another")
+        train("cnn", digest="other")
+    assert [one.info.run_id for one in rows()] == [row.info.run_id]
+
+
+STAGE = """
+import os, time
+from pathlib import Path
+from face_mask import errors, files
+from pipeline.tracking import snapshot
+
+def wait_for(name):
+    while not Path(name).exists():
+        time.sleep(0.02)
+
+def main():
+    Path("imported").touch()
+    wait_for("begin")
+    with snapshot.taken("evaluate"):
+        Path("began").touch()
+        wait_for("end")
+        files.write_text("out.json", "new")
+
+try:
+    errors.run(main)
+finally:
+    Path("ended").touch()
+"""
+DVC = "import os, subprocess, sys; os.environ['DVC_STAGE'] = 'evaluate'; sys.exit(subprocess.call(sys.argv[1:]))"
+PARENT = DVC.replace("os.environ['DVC_STAGE'] = 'evaluate'; ", "")
+
+
+@pytest.mark.parametrize(
+    ("parent", "wrapper", "killed", "said"),
+    [
+        (DVC, [], "", ""),
+        (DVC, ["sh", "-c", '"$@"; exit $?', "sh"], "", ""),
+        (DVC, ["nohup"], "", ""),
+        (DVC, [], "imported", "DVC was ended while the stage started: nothing was replaced; run `dvc repro` again"),
+        (DVC, [], "began", "DVC was ended while the stage ran: out.json was not replaced; run `dvc repro` again"),
+        (DVC, ["sh", "-c", '"$@"; exit $?', "sh"], "began", "DVC was ended while the stage ran: out.json was not"),
+        (PARENT, [], "began", ""),  # started by hand, in a terminal that was closed
+        (PARENT, ["setsid"], "began", ""),
+    ],
+)
+def test_a_stage_ends_with_dvc_and_not_with_a_shell(
+    declared: Path, parent: str, wrapper: list[str], killed: str, said: str
+) -> None:
+    command = [sys.executable, "-c", parent, *wrapper, sys.executable, "-c", STAGE]
+    environment = {key: value for key, value in os.environ.items() if key != "DVC_STAGE"}
+    environment["PYTHONPATH"] = str(REPOSITORY)
+    log = declared / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+    for waited, allowed in (("imported", "begin"), ("began", "end"), ("ended", "")):
+        for _ in range(3000):
+            if Path(waited).exists() or (waited == "began" and Path("ended").exists()):
+                break
+            time.sleep(0.02)
+        else:
+            pytest.fail(f"{waited}: {log.read_text()}")
+        if waited == killed:
+            process.kill()
+            process.wait()
+        if allowed:
+            Path(allowed).touch()
+    process.wait()
+    assert said in log.read_text() and len(log.read_text().splitlines()) <= 1, log.read_text()
+    assert Path("out.json").read_text() == ("old" if said else "new")

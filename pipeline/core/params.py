@@ -5,13 +5,15 @@ The comments in params.yaml say what each key means; this module holds their typ
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from face_mask import settings
-from face_mask.settings import Fraction, Live
+from face_mask.settings import Detector, Fraction, Live
 
 # `strict=False` accepts numbers written as text, because YAML 1.1 reads `1e-3` as text.
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=False)]
@@ -153,6 +155,10 @@ class Export(Section):
     max_accuracy_drop: Proportion
 
 
+class Package(Section):
+    max_megabytes: Positive
+
+
 class EndToEnd(Section):
     iou_threshold: Fraction
 
@@ -184,12 +190,37 @@ class Params(Section):
     audit: Audit
     report: Report
     export: Export
+    package: Package
+    detector: Detector
     end_to_end: EndToEnd
     live: Live
     clip: Clip
     registry: Registry
 
 
-def load(path: str | Path = "params.yaml") -> Params:
-    """Read and validate the parameters. Raises UserError that names the first invalid key and why it is invalid."""
-    return settings.check(settings.read(path), Params, str(path))
+PATH = Path("params.yaml")
+_kept: dict[str, Any] | None = None
+
+
+@contextmanager
+def read_once(path: Path = PATH) -> Iterator[dict[str, Any]]:
+    """Read the file and yield its values, which `load` and `read` return until the end, whatever the file holds then.
+
+    Without the file nothing is kept, and the values are empty.
+    """
+    global _kept
+    _kept = settings.read(path) if path.exists() else None
+    try:
+        yield _kept or {}
+    finally:
+        _kept = None
+
+
+def read(path: Path = PATH) -> dict[str, Any]:
+    """The values that are kept (see `read_once`), or else those of the file, which are not validated."""
+    return settings.read(path) if _kept is None else _kept
+
+
+def load(path: str | Path = PATH) -> Params:
+    """Return the validated parameters. Raises UserError that names the first invalid key and why it is invalid."""
+    return settings.check(read() if Path(path) == PATH else settings.read(path), Params, str(path))

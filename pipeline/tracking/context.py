@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from face_mask import lockfile
+from face_mask.errors import printable
 from pipeline.core.values import flatten
+from pipeline.tracking import snapshot
 from pipeline.tracking.stage_runs import log_model_metrics, log_stage, log_training
 from pipeline.tracking.store import check, workspace
-from pipeline.tracking.values import stage_params, weights_digest
+from pipeline.tracking.values import weights_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,19 +25,25 @@ def stage(name: str) -> Iterator[StageRun]:
     """Run a stage: check the MLflow store first, and on success log its run and print its summary last.
 
     What the stage logs is held back until its outputs are written, so a stage that fails logs nothing, and a store
-    that fails by then costs a warning. Raises UserError if the store cannot be reached or written at the start.
+    that fails by then costs a warning. Raises UserError if the store cannot be reached or written at the start, if an
+    input is not the one in dvc.lock, or if the stage is no longer wanted when it is about to replace an output or
+    ends: see pipeline/tracking/snapshot.py.
     """
-    run = StageRun(name)
-    check()
-    yield run
-    run.finish()
+    with snapshot.taken(name) as declared:
+        run = StageRun(name, declared)
+        check()
+        lockfile.check_inputs(name, workspace())
+        yield run
+        run.finish()
+        snapshot.check("its outputs are of the earlier state")
 
 
 class StageRun:
     """Collects what a stage logs and reports. Every method returns None: no logging can change an output."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, params: Mapping[str, str] | None = None) -> None:
         self.name = name
+        self.params = params or {}
         self.started = time.time()
         self.metrics: dict[str, Any] = {}
         self.tags: dict[str, str] = {}
@@ -82,14 +91,14 @@ class StageRun:
         else:
             log_stage(
                 self.name,
-                params=stage_params(self.name),
+                params=self.params,
                 metrics=self.metrics,
                 tags=self.tags,
                 artifacts=self.artifacts,
                 started=self.started,
             )
         for line in [*self.lines[:-1], f"{'; '.join([*self.lines[-1:], ''])}{time.time() - self.started:.1f} s"]:
-            print(f"{self.name}: {line}")
+            print(f"{self.name}: {printable(line)}")
 
 
 def model_digest(model: str) -> str:

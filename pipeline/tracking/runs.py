@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import time
@@ -12,15 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from pipeline.core.values import flatten, text
+from pipeline.tracking import notes, snapshot
 from pipeline.tracking.store import database, root, tracking_uri
-from pipeline.tracking.values import finite_numbers, read_params
+from pipeline.tracking.values import as_text, finite_numbers, read_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 EXPERIMENT = "face-mask"
+KIND = "mlflow.experimentKind", "custom_model_development"  # else `mlflow ui` opens on its page for language models
+HEADLINES = ("best.val_loss", "val.accuracy", "test.accuracy", "unseen.accuracy")  # of each model, in the parent run
 LOCK_SECONDS = 300  # logging takes a second, creating the database six, either of them minutes on a busy machine
 
 
@@ -33,13 +39,28 @@ def experiment_tags() -> dict[str, str]:
     return tags
 
 
-def git_commit() -> str | None:
-    """The commit that is checked out; None outside a Git repository or without Git."""
+def git(*arguments: str) -> str | None:
+    """What a Git command prints; None outside a Git repository, without Git, or if it fails."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(["git", *arguments], cwd=root(), capture_output=True, encoding="utf-8", timeout=10)
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def git_commit() -> str | None:
+    """The commit that is checked out; None outside a Git repository or without Git."""
+    return git("rev-parse", "HEAD")
+
+
+def committed_params(commit: str) -> dict[str, str] | None:
+    """The values of params.yaml in a commit, flattened, as text; None if it cannot be read."""
+    content = git("show", f"{commit}:./params.yaml")
+    try:
+        values = yaml.safe_load(content or "")
+    except yaml.YAMLError:
+        return None
+    return as_text(values) if isinstance(values, dict) else None
 
 
 @contextmanager
@@ -65,11 +86,13 @@ def parent_run(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     # Without the lock, two processes would both migrate a new database, or both create the parent run.
     with FileLock(f"{lock_path}.lock", timeout=LOCK_SECONDS):
+        snapshot.check("nothing was logged")
         client = mlflow.MlflowClient(uri)
         experiment_id = ensure_experiment(client, db)
         parent = find_parent(client, experiment_id, adopt)
         if parent is None:
             parent = create_run(client, experiment_id, experiment_tags()["dvc.experiment"], {"kind": "experiment"})
+        complete_parent(client, parent)
         yield client, parent
         client.set_terminated(parent.info.run_id)
 
@@ -87,8 +110,34 @@ def find_parent(client: MlflowClient, experiment_id: str, adopt: bool = False) -
     return found[0] if found else None
 
 
+def complete_parent(client: MlflowClient, parent: Run) -> None:
+    """Give the parent run what it lacks of the parameters, all of them, and of its description."""
+    params = read_params()
+    log_missing(client, parent, params=params)
+    if notes.TAG not in parent.data.tags:
+        commit = parent.data.tags.get("dvc.baseline_rev")
+        before = committed_params(commit) if commit else None
+        note = notes.of_experiment(str(parent.info.run_name), commit, params, before)
+        client.set_tag(parent.info.run_id, notes.TAG, note)
+
+
+def log_headlines(client: MlflowClient, parent: Run, model: str, run: Run) -> None:
+    """Copy a model's main metrics from its row to the parent run; one that the row does not have becomes NaN there."""
+    from mlflow.entities import Metric
+
+    now, found = int(time.time() * 1000), client.get_run(run.info.run_id).data.metrics
+    pairs = {f"{model}.{name}": found.get(name, math.nan) for name in HEADLINES}
+    before = {name: parent.data.metrics.get(name, math.nan) for name in pairs}
+    points = [
+        Metric(name, value, now, 0)
+        for name, value in pairs.items()
+        if value != before[name] and not (math.isnan(value) and math.isnan(before[name]))
+    ]
+    client.log_batch(parent.info.run_id, metrics=points)
+
+
 def ensure_experiment(client: MlflowClient, db: Path | None) -> str:
-    """Return the id of the MLflow experiment, which is created or restored if needed."""
+    """Return the id of the MLflow experiment, which is created, restored or described if needed."""
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         from mlflow.exceptions import MlflowException
@@ -96,20 +145,27 @@ def ensure_experiment(client: MlflowClient, db: Path | None) -> str:
         # MLflow's default would fix the working folder of the first process; a server decides for itself.
         location = (db.parent / "mlartifacts").as_uri() if db else None
         try:
-            return client.create_experiment(EXPERIMENT, artifact_location=location)
+            tags = {KIND[0]: KIND[1], notes.TAG: notes.EXPERIMENT}
+            return client.create_experiment(EXPERIMENT, artifact_location=location, tags=tags)
         except MlflowException:  # created by another machine in the meantime
             found = client.get_experiment_by_name(EXPERIMENT)
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
+    if found.tags.get(KIND[0]) != KIND[1]:
+        client.set_experiment_tag(found.experiment_id, *KIND)
+    if notes.TAG not in found.tags:
+        client.set_experiment_tag(found.experiment_id, notes.TAG, notes.EXPERIMENT)
     return found.experiment_id
 
 
 def search_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
     """Find the active runs with these tags, the latest first."""
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return list(client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"]))
+    # MLflow's filters cannot escape a quote, which the name of an experiment may have.
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items() if "'" not in value)
+    found = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"])
+    return [run for run in found if tags.items() <= run.data.tags.items()]
 
 
 def create_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], started: float = 0) -> Run:
@@ -129,7 +185,8 @@ def find_children(client: MlflowClient, parent: Run, stage: str) -> list[Run]:
 def create_child(client: MlflowClient, parent: Run, stage: str, tags: Mapping[str, str], started: float = 0) -> Run:
     """Create a run below `parent`, named after its model or else its stage."""
     ours = {"mlflow.parentRunId": parent.info.run_id, "stage": stage, "kind": "model" if "model" in tags else "stage"}
-    ours |= {"mlflow.source.name": f"pipeline/{stage}.py", "mlflow.source.type": "LOCAL", **tags}
+    ours |= {"mlflow.source.name": f"pipeline/{stage}.py", "mlflow.source.type": "LOCAL"}
+    ours |= {notes.TAG: notes.of_stage(stage, model="model" in tags), **tags}
     return create_run(client, parent.info.experiment_id, tags.get("model", stage), ours, started)
 
 

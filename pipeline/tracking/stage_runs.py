@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.values import flatten
-from pipeline.tracking.runs import create_child, delete_runs, find_children, log_missing, parent_run
+from pipeline.tracking import datasets, notes
+from pipeline.tracking.runs import create_child, delete_runs, find_children, log_headlines, log_missing, parent_run
 from pipeline.tracking.store import warn_on_failure, workspace
 from pipeline.tracking.values import model_params, resource_usage
 
@@ -64,8 +65,8 @@ def log_training(
     rows: Any = history if not hasattr(history, "to_dict") else history.to_dict("records")
     with warn_on_failure(f"train_{model}"), parent_run() as (client, parent):
         older = find_children(client, parent, f"train_{model}")
-        same = [run.data.metrics for run in older if run.data.tags.get("model.digest") == digest]
-        kept = {k: v for found in same[:1] for k, v in found.items() if not k.startswith("epoch.")}
+        same = [run for run in older if run.data.tags.get("model.digest") == digest][:1]
+        kept = {k: v for found in same for k, v in found.data.metrics.items() if not k.startswith("epoch.")}
         run = create_child(client, parent, f"train_{model}", {"model": model, "model.digest": digest}, started)
         log_missing(
             client,
@@ -75,6 +76,9 @@ def log_training(
             history=rows,
             artifacts=artifacts,
         )
+        datasets.log(client, run, datasets.of_training(model, running=True))
+        datasets.log(client, run, [one for found in same for one in datasets.unseen_of(found)])
+        log_headlines(client, parent, model, run)
         delete_runs(client, older)
 
 
@@ -84,6 +88,9 @@ def log_model_metrics(model: str, *, digest: str, metrics: Mapping[str, float], 
     with warn_on_failure(model), parent_run() as (client, parent):
         run = model_row(client, parent, model, digest)[0]
         log_missing(client, run, metrics=metrics, artifacts=artifacts)
+        if any(name.startswith("unseen.") for name in metrics):
+            datasets.log(client, run, datasets.of_unseen(running=True))
+        log_headlines(client, parent, model, run)
 
 
 def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tuple[Run, int, int]:
@@ -101,6 +108,9 @@ def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tup
         history=read_history(model),
         artifacts=missing_artifacts(client, run, [f"models/history_{model}.csv", f"models/{model}.*"]),
     )
+    datasets.log(client, run, datasets.of_training(model, running=False))
+    if notes.TAG not in run.data.tags:  # of an earlier version
+        client.set_tag(run.info.run_id, notes.TAG, notes.of_stage(f"train_{model}", model=True))
     delete_runs(client, [one for one in rows if one.info.run_id != run.info.run_id])
     return client.get_run(run.info.run_id), n_params, n_metrics
 

@@ -11,7 +11,8 @@ import yaml
 from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline.core.values import flatten
-from pipeline.tracking.runs import log_missing, parent_run
+from pipeline.tracking import datasets
+from pipeline.tracking.runs import log_headlines, log_missing, parent_run
 from pipeline.tracking.stage_runs import missing_artifacts, model_row
 from pipeline.tracking.store import check, failures, reason, tracking_uri, without_credentials, workspace
 from pipeline.tracking.values import weights_digest
@@ -53,6 +54,9 @@ def sync() -> None:
                     metrics |= flatten(json.loads((workspace() / path).read_text(encoding="utf-8")), prefix)
             more = missing_artifacts(client, run, [f"metrics/{model}.json"]) if metrics else []
             n_metrics += log_missing(client, run, metrics=metrics, artifacts=more)[1]
+            if any(name.startswith("unseen.") for name in metrics):
+                datasets.log(client, run, datasets.of_unseen(running=False))
+            log_headlines(client, parent, model, run)
             added = f"{n_params} parameters, {n_metrics} metrics" if n_params or n_metrics else "already up to date"
             print(f"tracking: {model} in {parent.info.run_name}: {added}")
     for model in set(MODELS) - set(present):

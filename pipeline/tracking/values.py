@@ -7,13 +7,11 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from face_mask.errors import UserError
+from pipeline.core import params
 from pipeline.core.values import flatten, text
 from pipeline.tracking.store import workspace
 
@@ -33,28 +31,23 @@ def finite_numbers(mapping: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_params() -> dict[str, str]:
-    """params.yaml, flattened, as text."""
-    path = workspace() / "params.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {key: text(value) for key, value in flatten(values).items()}
-    except (OSError, AttributeError, yaml.YAMLError):
-        raise UserError("params.yaml cannot be read: restore it with `git checkout params.yaml`") from None
+    """The values of params.yaml, flattened, as text: in a stage those that it started with."""
+    return as_text(params.read(workspace() / params.PATH))
 
 
-def stage_params(stage: str) -> dict[str, str]:
-    """The entries of params.yaml that dvc.yaml declares for a stage; empty outside a DVC workspace."""
-    try:
-        graph = yaml.safe_load((workspace() / "dvc.yaml").read_text(encoding="utf-8"))
-        declared = graph["stages"][stage]["params"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError):
-        return {}
-    return {k: v for k, v in read_params().items() if any(k == name or k.startswith(f"{name}.") for name in declared)}
+def as_text(values: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters, flattened, as text."""
+    return {key: text(value) for key, value in flatten(values).items()}
+
+
+def selected(values: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """The flattened parameters that are, or are below, one of `names`."""
+    return {k: v for k, v in values.items() if any(k == name or k.startswith(f"{name}.") for name in names)}
 
 
 def model_params(model: str) -> dict[str, str]:
     """The entries of params.yaml on which one model depends."""
-    return {k: v for k, v in read_params().items() if k.partition(".")[0] in (*SHARED_PARAMS, model)}
+    return selected(read_params(), (*SHARED_PARAMS, model))
 
 
 def weights_digest(path: str | Path) -> str:
