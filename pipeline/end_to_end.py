@@ -5,7 +5,8 @@
 Reads data/raw/unseen.zip, data/unseen/manifest.csv and models/exported/*.float32.tflite; writes
 metrics/end_to_end_cnn.json, metrics/end_to_end_mobilenet.json and data/unseen/end_to_end.csv: for each face that
 unseen_eval evaluates, whether it was detected, and the probability of both models for the detected face. Parameters:
-image_size, unseen.margin, unseen.min_face, evaluate.threshold, evaluate.confidence, end_to_end.iou_threshold.
+image_size, detector.name, unseen.margin, unseen.min_face, evaluate.threshold, evaluate.confidence,
+end_to_end.iou_threshold.
 
 An unseen set without boxes, such as class folders, has nothing to detect: its metrics are empty.
 """

@@ -10,7 +10,6 @@ behind "XAI insight" in pipeline/explain/focus.py. Expect 10 s.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,18 +57,19 @@ def draw_errors(table: pd.DataFrame) -> None:
 
 
 def draw_figures(mistakes: pd.DataFrame) -> None:
-    """Draw all files of report/figures/; older ones are removed."""
-    shutil.rmtree(FIGURES, ignore_errors=True)
+    """Draw all files of report/figures/; others, of an earlier version, are removed at the end."""
     drawings = {
-        "curves": charts.roc_and_pr(),
-        "unseen-curves": charts.roc_and_pr("unseen_"),
-        "reliability": charts.reliability(),
-        "confusion": charts.confusion(),
-        "training": charts.training(),
+        "curves.svg": charts.roc_and_pr(),
+        "unseen-curves.svg": charts.roc_and_pr("unseen_"),
+        "reliability.svg": charts.reliability(),
+        "confusion.svg": charts.confusion(),
+        "training.svg": charts.training(),
     }
     for name, svg in drawings.items():
-        files.write_text(FIGURES / f"{name}.svg", svg)
+        files.write_text(FIGURES / name, svg)
     draw_errors(mistakes)
+    for stale in {path.name for path in FIGURES.iterdir()} - {*drawings, "test_errors.png"}:
+        (FIGURES / stale).unlink()
 
 
 def compose(p: params.Params, found: dict, predictions: pd.DataFrame, n_errors: int) -> str:
@@ -78,7 +78,7 @@ def compose(p: params.Params, found: dict, predictions: pd.DataFrame, n_errors: 
     stored = {name: inputs.read_json(METRICS / f"{name}.json") for name in names}
     results = {model: inputs.read_json(METRICS / f"{model}.json") for model in MODELS}
     sizes = {model: inputs.read_json(METRICS / f"unseen_{model}.json").get("by_size", {}) for model in MODELS}
-    issues = inputs.read_csv("data/audit/label_issues.csv", ["path"])
+    issues = inputs.read_issues(stored["audit"]["n_suspected"])
     costs = label_cost.cost(predictions, issues["path"], MODELS, p.evaluate.threshold, p.evaluate.confidence)
     panels = sorted(path.name for path in Path("plots/xai").glob("*.png"))
     parts = (
@@ -101,11 +101,12 @@ def main() -> None:
         p = params.load()
         inputs.require(list(inputs.WRITTEN_BY))
         found = comparison_table.collect(p)
-        predictions = inputs.read_csv("data/predictions.csv", ["path", "label", "split", *MODELS])
+        columns = ["path", "label", "split"]
+        predictions = packing.read_predictions(packing.PREDICTIONS_PATH, columns, "--single-item predict")
         mistakes = misclassified(predictions, p.evaluate.threshold)
-
-        draw_figures(mistakes)
         text = compose(p, found, predictions, len(mistakes))
+        inputs.check_images()
+        draw_figures(mistakes)
         files.write_text(MARKDOWN, text)
         files.write_text(HTML, page.render(text, REPORT))
         run.log(artifacts=[MARKDOWN, HTML])

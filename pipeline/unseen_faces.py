@@ -12,7 +12,6 @@ validation image.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from face_mask import errors, files
@@ -28,12 +27,7 @@ METRICS = Path("metrics/unseen_faces.json")
 def main() -> None:
     with tracking.stage("unseen_faces") as run:
         p = params.load()
-        try:
-            provenance = json.loads(unseen.PROVENANCE.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            raise errors.UserError(
-                f"{unseen.PROVENANCE} is missing or damaged: run `dvc repro --force unseen_download`"
-            ) from None
+        provenance = unseen.read_provenance()
         contents = annotated_images.read(unseen.ARCHIVE)
         known = known_images(packing.read_manifest(), p.image_size, p.seed)
         with files.replacing(unseen.IMAGES_PATH) as images_path:

@@ -165,7 +165,17 @@ def test_too_many_undecodable_images_are_a_clear_error(capsys):
     assert capsys.readouterr().out == "left out: 0.jpg: not an image\n"
 
 
-@pytest.mark.parametrize("content", ["", "path,label\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "path,label\n",
+        "path,label,split,row\n",
+        "path,label,split,row\na.jpg,with_mask,train,0",
+        "path,label,split,row\na.jpg,with_mask,train,x\n",
+        "path,label,split,row\na.jpg,with_mosk,train,0\n",
+    ],
+)
 def test_a_damaged_manifest_is_named_with_the_stage_that_restores_it(tmp_path, content):
     (tmp_path / "manifest.csv").write_text(content)
     with pytest.raises(UserError, match=r"manifest\.csv (is damaged|has no column split).*dvc repro --force split"):

@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from face_mask.errors import UserError
+from face_mask.schema import IMAGE_SUFFIXES
 from pipeline import unseen_download
 from pipeline.dataset import unseen
 from pipeline.sources import annotated_images, kaggle_client, training_sources, unseen_sources
@@ -180,6 +181,11 @@ def test_images_are_downloaded(archive: Path, tmp_path: Path, server: Server, mo
         ("path,label\n", ["lists no images"]),
         (b"\xff\xfe\x00", ["not a CSV"]),
         ("a\0.jpg,with_mask\n", ["none of its 1 images"]),
+        ("a.jpg,with_mask\n../b.jpg,with_mask\n", ["line 2: '../b.jpg' is absolute or has `..`"]),
+        ("a/../../b.jpg,with_mask\n", ["line 1", "is absolute"]),
+        ("/etc/b.jpg,with_mask\n", ["line 1", "is absolute"]),
+        ("C:\\b.jpg,with_mask\n", ["line 1", "is absolute"]),
+        ("a\\..\\b.jpg,with_mask\n", ["line 1", "is absolute"]),
     ],
 )
 def test_lists_that_are_refused(archive: Path, tmp_path: Path, listed: str | bytes, words: list[str]) -> None:
@@ -204,6 +210,26 @@ def test_drawn_scenes(archive: Path) -> None:
     image, _ = scenes.draw(0, 2)
     with zipfile.ZipFile(archive) as zf:
         assert zf.read("images/scene_1.jpg") == image
+
+
+def test_an_mpo_image_of_a_csv_is_used(archive: Path, tmp_path: Path) -> None:
+    first, second = (Image.open(io.BytesIO(png(seed, kind="JPEG"))) for seed in (1, 2))
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    assert Image.open(tmp_path / "phone.jpg").format == "MPO"
+    (tmp_path / "list.csv").write_text("phone.jpg,mask\n", encoding="utf-8-sig")
+    provenance = make(archive, "csv", tmp_path / "list.csv")
+    assert (provenance["images"], provenance["faces"]["with_mask"], provenance["failed"]) == (1, 1, [])
+    with zipfile.ZipFile(archive) as zf:
+        assert PurePosixPath(zf.namelist()[0]).suffix in IMAGE_SUFFIXES
+
+
+def test_a_linked_folder_does_not_lead_out_of_a_csv(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/a.png").write_bytes(png())
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/there").symlink_to(tmp_path / "outside")
+    (tmp_path / "in/list.csv").write_text("there/a.png,mask\n")
+    fails(archive, "csv", "none of its 1 images", "leaves the folder", path=tmp_path / "in/list.csv")
 
 
 # The stage

@@ -130,7 +130,8 @@ def stage(logged: list[dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     hashes, _ = perceptual_hash.perceptual_hashes(
         np.stack([perceptual_hash.grey_thumbnail(image) for image in trained])
     )
-    manifest = pd.DataFrame({"path": "x", "split": ["train", "val", "test", "surplus"], "row": range(4)})
+    splits = ["train", "val", "test", "surplus"]
+    manifest = pd.DataFrame({"path": "x", "label": "with_mask", "split": splits, "row": range(4)})
     manifest["perceptual_hash"] = [f"{value:016x}" for value in hashes]
     packing.MANIFEST_PATH.parent.mkdir(parents=True)
     manifest.to_csv(packing.MANIFEST_PATH, index=False)

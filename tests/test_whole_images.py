@@ -157,7 +157,7 @@ def stage(
         rows: list[dict] = []
         for one in end_to_end.annotated_images.read(unseen.ARCHIVE).images:
             rows += face_crops.crop_faces(one, unseen.ARCHIVE, 32, 0.25, 32)[2]
-        manifest = pd.DataFrame(rows).reindex(columns=unseen.COLUMNS)
+        manifest = pd.DataFrame(rows).reindex(columns=unseen.COLUMNS).assign(row=-1)
         manifest.loc[manifest["path"].isin(left_out), "split"] = "near_duplicate_of_training"
         unseen.MANIFEST_PATH.parent.mkdir(parents=True, exist_ok=True)
         manifest.to_csv(unseen.MANIFEST_PATH, index=False)

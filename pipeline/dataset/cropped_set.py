@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from face_mask.errors import printable
 from pipeline.core.parallel import ordered_map
 from pipeline.dataset import face_crops, packing, perceptual_hash, similarity, unseen
 from pipeline.dataset.views import VIEWS
@@ -74,7 +75,7 @@ def crop_all(
         bar = tqdm(contents.images, unit="image", desc="crop", delay=1)
         for annotated, (pixels, views, described) in zip(bar, ordered_map(crop, contents.images), strict=True):
             for reason in sorted({row.pop("reason") for row in described if "reason" in row}):
-                print(f"left out: {annotated.name}: {reason}")
+                print(f"left out: {printable(annotated.name)}: {reason}")
             rows += described
             if not len(pixels):
                 continue

@@ -9,12 +9,12 @@ from face_mask.errors import UserError
 
 
 def read(path: str | Path, known: Collection[str]) -> set[str]:
-    """Read the paths of images from a text file, one per line; blank lines and lines that start with # are skipped.
+    """Read the paths of images from a UTF-8 text file, one per line, without blank lines and those that start with #.
 
     Raises UserError if the file is missing or not UTF-8 text, or a path is not among `known`.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"split.exclude: {path} is missing: create it, empty to leave out no image") from None
     except UnicodeDecodeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from face_mask.errors import UserError
+from face_mask.errors import UserError, printable
 from face_mask.schema import LABELS, SPLITS
 from pipeline.core.params import Split
 from pipeline.dataset import duplicates, packing, splitting
@@ -46,7 +46,7 @@ def check_undecodable(manifest: pd.DataFrame, limit: float) -> None:
     bad = manifest[manifest["split"].str.startswith(BAD)]
     n = len(bad) + len(usable(manifest))
     for path, reason in zip(bad["path"], bad["split"], strict=True):
-        print(f"left out: {path}: {reason.removeprefix(f'{BAD}: ')}")
+        print(f"left out: {printable(path)}: {reason.removeprefix(f'{BAD}: ')}")
     if len(bad) > limit * n:
         raise UserError(
             f"{len(bad)} of {n} images cannot be decoded, the first is {bad['path'].iloc[0]}"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from face_mask.errors import UserError
-from face_mask.schema import LABELS
+from face_mask.schema import LABELS, MODELS, SPLITS
 
 IMAGES_PATH = Path("data/split/images.npy")
 FEATURES_PATH = Path("data/split/features.npy")
 DECODED_PATH = Path("data/split/decoded.csv")
 MANIFEST_PATH = Path("data/split/manifest.csv")
+PREDICTIONS_PATH = Path("data/predictions.csv")
 # Hashes that consist of digits would be read as numbers.
 TEXT: dict[str, type] = {"perceptual_hash": str, "mirrored_hash": str, "content_hash": str}
 
@@ -48,7 +51,7 @@ def open_array(path: str | Path, stage: str) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro {stage}`") from None
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}): run `dvc repro --force {stage}`") from None
+        raise damaged(path, error, stage) from None
 
 
 def read_manifest(path: str | Path = MANIFEST_PATH) -> pd.DataFrame:
@@ -57,12 +60,37 @@ def read_manifest(path: str | Path = MANIFEST_PATH) -> pd.DataFrame:
     `split` is train, val, test, or the reason why the image is left out. `row` is its index in the images array, -1 if
     it is not used. `label` is one of LABELS.
     """
-    return read_table(path, ["path", "split", "row"], "split", TEXT)
+    table = read_table(path, ["path", "label", "split", "row"], "split", {**TEXT, "split": str, "row": np.int64})
+    check_labels(table, path, "split")
+    check_length(path, len(table), "split")
+    return table
 
 
 def read_decoded() -> pd.DataFrame:
     """One row per image of the archive, in the order of the images array: see stage `decode`."""
-    return read_table(DECODED_PATH, ["path", "label", "perceptual_hash", "mirrored_hash", "bad"], "decode", TEXT)
+    columns = ["path", "label", "perceptual_hash", "mirrored_hash", "bad"]
+    table = read_table(DECODED_PATH, columns, "decode", {**TEXT, "bad": str})
+    check_labels(table, DECODED_PATH, "decode")
+    check_length(DECODED_PATH, len(table), "decode")
+    return table
+
+
+def check_labels(table: pd.DataFrame, path: str | Path, stage: str) -> None:
+    """Raise UserError if the column `label` has any other value than LABELS."""
+    unknown = table.loc[~table["label"].isin(LABELS), "label"]
+    if len(unknown):
+        raise damaged(path, f"line {unknown.index[0] + 2} has the unknown label {str(unknown.iloc[0])[:40]!a}", stage)
+
+
+def check_length(path: str | Path, rows: int, stage: str) -> None:
+    """Raise UserError if the table at `path` does not describe `rows` images of the arrays beside it."""
+    for array, axis in ((IMAGES_PATH, 0), (FEATURES_PATH, 1)):
+        beside = Path(path).with_name(array.name)
+        if beside.exists() and (n := open_array(beside, "decode" if axis == 0 else "features").shape[axis]) != rows:
+            raise UserError(
+                f"{path} describes {rows} images, but {beside} has {n}, so one of them is cut or older: run"
+                f" `dvc repro {stage}`"
+            )
 
 
 def hashes_of(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +113,40 @@ def to_classes(labels: Iterable[str]) -> np.ndarray:
 
 def read_history(model: str) -> pd.DataFrame:
     """One row per epoch of a model's training: epoch, loss, accuracy, val_loss, val_accuracy, …"""
-    return read_table(Path("models") / f"history_{model}.csv", ["epoch", "val_loss"], f"train_{model}")
+    path, stage, columns = Path("models") / f"history_{model}.csv", f"train_{model}", ["epoch", "val_loss"]
+    return with_numbers(read_table(path, columns, stage), columns, path, stage)
+
+
+def read_predictions(path: str | Path, columns: Sequence[str], stage: str) -> pd.DataFrame:
+    """The predictions that `stage` wrote: `columns` and P(with_mask) by each model, finite numbers in 0…1.
+
+    Raises UserError as `read_table` does, for any other probability, and if PREDICTIONS_PATH has other images than
+    the manifest.
+    """
+    table = read_table(path, [*columns, *MODELS], stage)
+    if Path(path) == PREDICTIONS_PATH and MANIFEST_PATH.exists():
+        manifest = read_manifest()
+        expected = manifest.loc[manifest["split"].isin(SPLITS), columns].astype(str).values.tolist()
+        if table[columns].astype(str).values.tolist() != expected:
+            raise damaged(path, f"it has {len(table)} rows, but not those of {MANIFEST_PATH}, {len(expected)}", stage)
+    return with_numbers(table, MODELS, path, stage, low=0.0, high=1.0)
+
+
+def with_numbers(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    path: str | Path,
+    stage: str,
+    low: float = -np.finfo(float).max,
+    high: float = np.finfo(float).max,
+) -> pd.DataFrame:
+    """Return the table. Raises UserError if a value of `columns` is not a finite number in low…high."""
+    for column in columns:
+        valid = pd.to_numeric(table[column], errors="coerce").between(low, high)
+        if not valid.all():
+            row = int(np.argmin(valid.to_numpy()))
+            raise damaged(path, f"line {row + 2}: {table[column].iloc[row]} is not a valid {column}", stage)
+    return table
 
 
 def read_table(
@@ -94,14 +155,61 @@ def read_table(
     stage: str,
     dtype: Mapping[str, type] | None = None,
     keep_default_na: bool = False,
+    may_be_empty: bool = False,
 ) -> pd.DataFrame:
-    """The CSV that `stage` wrote. Raises UserError if it is missing, damaged, or lacks one of `columns`."""
+    """The CSV that `stage` wrote.
+
+    Raises UserError if it is missing, ends in the middle of a line, has a value of another type than `dtype` says,
+    lacks one of `columns`, or has no rows and not `may_be_empty`.
+    """
+    content = read_bytes(path, stage)
     try:
-        table = pd.read_csv(path, dtype=dict(dtype or {}), keep_default_na=keep_default_na)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run `dvc repro {stage}`") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}): run `dvc repro --force {stage}`") from None
+        table = pd.read_csv(io.BytesIO(content), dtype=dict(dtype or {}), keep_default_na=keep_default_na)
+    except (ValueError, OverflowError) as error:  # ValueError: also what pandas derives from it, and invalid UTF-8
+        raise damaged(path, error, stage) from None
     if lacking := [column for column in columns if column not in table.columns]:
-        raise UserError(f"{path} has no column {lacking[0]}: run `dvc repro --force {stage}`")
+        raise damaged(path, f"it has no column {lacking[0]}", stage)
+    if not content.endswith(b"\n"):
+        raise damaged(path, "it ends in the middle of a line", stage)
+    if table.empty and not may_be_empty:
+        raise damaged(path, "it has no rows", stage)
     return table
+
+
+def read_json(path: str | Path, numbers: Sequence[str], stage: str | None) -> dict[str, Any]:
+    """The JSON object that `stage` wrote, or that Git keeps if it is None.
+
+    Raises UserError if it is missing or damaged, or has no number at one of `numbers`, which are keys joined by dots.
+    """
+    try:
+        value = json.loads(read_bytes(path, stage), parse_constant=no_number)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error, stage) from None
+    if not isinstance(value, dict):
+        raise damaged(path, "not a JSON object", stage)
+    for key in numbers:
+        found: Any = value
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise damaged(path, f"it has no number {key}", stage)
+    return value
+
+
+def no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")
+
+
+def read_bytes(path: str | Path, stage: str | None) -> bytes:
+    """The content of a file that `stage` wrote. Raises UserError if it is missing."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        remedy = f"run `dvc repro {stage}`" if stage else f"restore it with `git checkout {path}`"
+        raise UserError(f"{path} is missing: {remedy}") from None
+
+
+def damaged(path: str | Path, why: object, stage: str | None) -> UserError:
+    """The error for a damaged file: what is wrong with it, and how to restore it."""
+    remedy = f"run `dvc repro --force {stage}`" if stage else f"restore it with `git checkout {path}`"
+    return UserError(f"{path} is damaged ({why}): {remedy}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -19,12 +18,11 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from face_mask.schema import LABELS, MODELS, TITLES
-from pipeline.reporting.inputs import histories, read_csv
+from pipeline.reporting.inputs import read_json, read_plot
 
 INK = "#1f2328"
 COLOURS = {"cnn": "#d1600a", "mobilenet": "#2f7fd6"}  # safe for colour-blind readers, legible on white and black
 STYLES = {"cnn": "-", "mobilenet": "--"}
-PLOTS = Path("plots")
 
 
 def draw(name: str, panels: int, paint: Callable[..., None]) -> str:
@@ -50,10 +48,10 @@ def draw(name: str, panels: int, paint: Callable[..., None]) -> str:
     return re.sub(r"[ \t]+$", "", re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL), flags=re.MULTILINE)
 
 
-def curve(name: str, model: str, columns: list[str]) -> pd.DataFrame:
-    """Read one model's rows of plots/NAME.csv."""
-    table = read_csv(PLOTS / f"{name}.csv", ["model", *columns])
-    return table[table["model"] == TITLES[model]]
+def read_curves(name: str, x: str, y: str) -> dict[str, pd.DataFrame]:
+    """Read plots/NAME.csv by model; each curve ends at x = 1, or has no rows if a class of unseen images is missing."""
+    undefined = name.startswith("unseen_") and read_json("metrics/unseen_cnn.json").get("roc_auc") is None
+    return read_plot(name, {x: float, y: float}, lambda one: one[x].tail(1).tolist(), may_be_empty=undefined)
 
 
 def line(axes: Axes, table: pd.DataFrame, x: str, y: str, model: str, **options) -> None:
@@ -69,10 +67,12 @@ def finish(axes: Axes, title: str, x: str, y: str) -> None:
 def roc_and_pr(prefix: str = "") -> str:
     """ROC and precision-recall curves of both models; `prefix` is "" for the test images, "unseen_" for unseen ones."""
 
+    roc, pr = read_curves(f"{prefix}roc", "fpr", "tpr"), read_curves(f"{prefix}pr", "recall", "precision")
+
     def paint(left: Axes, right: Axes) -> None:
         for model in MODELS:
-            line(left, curve(f"{prefix}roc", model, ["fpr", "tpr"]), "fpr", "tpr", model)
-            line(right, curve(f"{prefix}pr", model, ["recall", "precision"]), "recall", "precision", model)
+            line(left, roc[model], "fpr", "tpr", model)
+            line(right, pr[model], "recall", "precision", model)
         corner = left.inset_axes((0.3, 0.3, 0.65, 0.5), xlim=(0, 0.1), ylim=(0.9, 1.002))
         for drawn in left.get_lines():
             corner.plot(*drawn.get_data(), color=drawn.get_color(), linestyle=drawn.get_linestyle())
@@ -88,10 +88,11 @@ def roc_and_pr(prefix: str = "") -> str:
 def reliability() -> str:
     """Accuracy against predicted confidence, and the number of images in each bin."""
 
+    bins = read_plot("reliability", {"confidence": float, "accuracy": float, "n": int}, lambda one: one["n"].sum())
+
     def paint(left: Axes, right: Axes) -> None:
         left.plot([0.5, 1], [0.5, 1], color=INK, linewidth=0.8, linestyle=":")
-        for model in MODELS:
-            table = curve("reliability", model, ["confidence", "accuracy", "n"])
+        for model, table in bins.items():
             line(left, table, "confidence", "accuracy", model, marker=".")
             line(right, table, "confidence", "n", model, marker=".")
         left.set_ylim(-0.05, 1.05)
@@ -105,9 +106,10 @@ def reliability() -> str:
 def confusion() -> str:
     """Confusion matrix of each model, in numbers of test images."""
 
+    images = read_plot("confusion", {"actual": str, "predicted": str}, len)
+
     def paint(*panels: Axes) -> None:
-        for axes, model in zip(panels, MODELS, strict=True):
-            table = curve("confusion", model, ["actual", "predicted"])
+        for axes, (model, table) in zip(panels, images.items(), strict=True):
             order = list(LABELS[::-1])
             counts = pd.crosstab(table["actual"], table["predicted"]).reindex(index=order, columns=order, fill_value=0)
             strength = counts.to_numpy() / max(1, counts.to_numpy().max())
@@ -128,8 +130,11 @@ def confusion() -> str:
 def training() -> str:
     """Training loss, validation loss and validation accuracy of both models by epoch."""
 
+    columns = {"epoch": int, "loss": float, "val_loss": float, "val_accuracy": float}
+    epochs = read_plot("training", columns, lambda one: one.empty)
+
     def paint(left: Axes, right: Axes) -> None:
-        for model, table in histories().items():
+        for model, table in epochs.items():
             line(left, table, "epoch", "val_loss", model)
             left.plot(table["epoch"], table["loss"], color=COLOURS[model], linewidth=0.8, alpha=0.6, linestyle=":")
             line(right, table, "epoch", "val_accuracy", model)

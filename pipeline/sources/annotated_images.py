@@ -16,6 +16,8 @@ from pipeline.sources import annotation_files, archives
 from pipeline.sources.annotation_files import Face
 
 MAX_BYTES = 1 << 20  # of one annotation; one with many faces has some 10 kB
+MAX_CLASS_LIST_BYTES = 1 << 16  # of a list of class names
+MAX_FACES = 1000  # of one image, all of which are cropped at once
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def read_annotations(
         if class_list:
             where = f"{display_name}: {archives.quoted(class_list)}"
             is_yaml = suffix(class_list) in (".yaml", ".yml")
-            classes = annotation_files.read_class_names(read_small(zf, class_list, where), is_yaml, where)
+            content = read_small(zf, class_list, where, MAX_CLASS_LIST_BYTES)
+            classes = annotation_files.read_class_names(content, is_yaml, where)
         for name in annotations:
             where = f"{display_name}: {archives.quoted(name)}"
             content = read_small(zf, name, where)
@@ -141,6 +144,8 @@ def read_annotations(
             image = nearest_image(name, by_stem.get(stem(name)) or by_stem.get(stem(file_name)) or (), where)
             if earlier := found.get(image or name):
                 faces = earlier.faces + faces
+            if len(faces) > MAX_FACES:
+                raise UserError(f"{where} brings its image to more than {MAX_FACES} faces: fix or remove it")
             found[image or name] = AnnotatedImage(image or name, image, faces, size)
     return [found[name] for name in sorted(found)]
 
@@ -162,10 +167,10 @@ def nearest_image(annotation: str, candidates: Iterable[str], where: str) -> str
     return nearest[0] if nearest else None
 
 
-def read_small(zf: zipfile.ZipFile, name: str, where: str) -> bytes:
-    """Read an annotation. Raises UserError if it is too large or damaged."""
-    if zf.getinfo(name).file_size > MAX_BYTES:
-        raise UserError(f"{where} has more than {MAX_BYTES} bytes, too many for an annotation: remove it")
+def read_small(zf: zipfile.ZipFile, name: str, where: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read an annotation or a list of class names. Raises UserError if it is too large or damaged."""
+    if zf.getinfo(name).file_size > max_bytes:
+        raise UserError(f"{where} has more than {max_bytes} bytes, too many for an annotation: remove it")
     try:
         return archives.read_member(zf, name)
     except zipfile.BadZipFile as error:

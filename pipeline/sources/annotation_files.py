@@ -119,15 +119,38 @@ def read_yolo(content: bytes, classes: dict[int, str], where: str) -> tuple[Face
     return tuple(faces)
 
 
+class AliasFound(Exception):
+    """A YAML file has an alias or a merge key."""
+
+
+class PlainLoader(yaml.BaseLoader):
+    """Reads every scalar as text and raises AliasFound at an alias or a merge key."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise AliasFound
+        node = super().compose_node(parent, index)
+        if index is None and isinstance(parent, yaml.MappingNode) and node.value == "<<":  # index: None for a key
+            raise AliasFound
+        return node
+
+
 def read_class_names(content: bytes, is_yaml: bool, where: str) -> dict[int, str]:
     """Parse class number → name, from one name per line or `names` of a data.yaml. Raises UserError if it has none."""
     text = text_of(content, where)
     if not is_yaml:
         return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
     try:
-        names = yaml.safe_load(text)["names"]
+        names = yaml.load(text, PlainLoader)["names"]
+        if not isinstance(names, dict | list):
+            raise TypeError
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         return {int(key): value for key, value in pairs if isinstance(value, str)}
+    except AliasFound:
+        raise UserError(
+            f"{where} has an alias (*) or a merge key (<<), by which a small file can unfold to gigabytes: write the"
+            " class names out"
+        ) from None
     except (yaml.YAMLError, RecursionError, KeyError, TypeError, ValueError):
         raise UserError(f"{where} has no list `names` of class names: add one") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import stat
 import struct
@@ -14,6 +15,8 @@ from face_mask.errors import UserError
 from face_mask.schema import IMAGE_SUFFIXES, LABELS
 
 MAX_MEMBERS = 1_000_000
+MAX_DIRECTORY_BYTES = 256 << 20  # of the central directory, with 46 bytes and its name for each member
+ENTRY_MARK = b"PK\x01\x02"  # begins each entry of the central directory
 MAX_MEMBER_BYTES = 64 << 20  # twice the size of a 50-megapixel JPEG, the largest image that is decoded
 MAX_TOTAL_BYTES = 64 << 30
 MAX_RATIO = 100  # images hardly compress; deflate reaches 1032, which zip bombs exploit
@@ -46,9 +49,11 @@ def file_names(path: str | Path, display_name: str, stage: str = "download", sec
     Messages name the `stage` that writes the archive and the `section` of params.yaml with its source.
     """
     try:
-        with zipfile.ZipFile(path) as zf:
+        with DirectoryReader(io.FileIO(path)) as file, zipfile.ZipFile(file) as zf:
             members = zf.infolist()
             check_members(members, zf.start_dir, display_name)
+    except TooManyMembers as error:
+        raise UserError(f"{display_name} has {error}: {REMEDY}") from None
     except FileNotFoundError:
         raise UserError(
             f"{display_name} is missing: run `dvc repro {stage}`, or correct {section}.path in params.yaml"
@@ -58,8 +63,30 @@ def file_names(path: str | Path, display_name: str, stage: str = "download", sec
             f"{display_name} cannot be read ({error.strerror}): choose a zip file that you have permission to read"
         ) from None
     except DAMAGE_ERRORS as error:
-        raise UserError(f"{display_name} is not a zip archive or is damaged ({error}): download it again") from None
+        remedy = f"run `dvc repro --force {stage}`" if display_name == str(path) else "download it again"
+        raise UserError(f"{display_name} is not a zip archive or is damaged ({error}): {remedy}") from None
     return [member.filename for member in members if not member.is_dir()]
+
+
+class TooManyMembers(Exception):
+    """An archive has more members than MAX_MEMBERS, or a central directory of more than MAX_DIRECTORY_BYTES."""
+
+
+class DirectoryReader(io.BufferedReader):
+    """A zip file that refuses a huge central directory before zipfile builds an object of a kilobyte for each entry.
+
+    zipfile reads the whole directory at once. Its entries are counted there, since the number that the archive states
+    may be wrong. Raises TooManyMembers.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise TooManyMembers(f"a central directory of {size} bytes, more than {MAX_DIRECTORY_BYTES}")
+        content = super().read(size)
+        count = content.count(ENTRY_MARK)
+        if count > MAX_MEMBERS:
+            raise TooManyMembers(f"{count} members, more than {MAX_MEMBERS}")
+        return content
 
 
 def check_members(members: list[zipfile.ZipInfo], contents_end: int, display_name: str) -> None:
@@ -69,8 +96,6 @@ def check_members(members: list[zipfile.ZipInfo], contents_end: int, display_nam
     encryption, overlapping or duplicate members, unusual compression, and the sizes of a zip bomb. `contents_end` is
     the offset at which the central directory starts. Declared sizes may be wrong: `read_member` reads no more.
     """
-    if len(members) > MAX_MEMBERS:
-        raise UserError(f"{display_name} has {len(members)} members, more than {MAX_MEMBERS}: {REMEDY}")
     seen = set()
     for member in members:
         fault = find_fault(member)

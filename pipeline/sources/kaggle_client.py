@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from face_mask import files
 from face_mask.errors import UserError
 from pipeline.sources import kaggle_command
 
@@ -50,9 +51,8 @@ def download(dataset: str, archive: Path, stall_seconds: float | None = None, se
     and what to do. Neither an error nor an interrupt leaves a partial file.
     """
     stall_seconds = STALL_SECONDS if stall_seconds is None else stall_seconds
-    for leftover in archive.parent.glob(".download-*"):  # of a killed run
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=archive.parent) as folder:
+    clear_leftovers(archive.parent)
+    with tempfile.TemporaryDirectory(prefix=f".download-{os.getpid()}-", dir=archive.parent) as folder:
         partial = Path(folder) / f"{dataset.rpartition('/')[2]}.zip"
         # The delay hides the bar until the first bytes arrive, so that a refusal is a single line.
         with tqdm(desc=dataset, unit="B", unit_scale=True, delay=1e-6, miniters=0) as bar:
@@ -67,6 +67,14 @@ def download(dataset: str, archive: Path, stall_seconds: float | None = None, se
                     break
                 time.sleep(1)
         raise UserError(failure_message(dataset, state, size_of(partial), stall_seconds, archive.parent, section))
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the partial downloads of runs that were killed, not those of runs that go on beside this one."""
+    for leftover in folder.glob(".download-*"):
+        pid = leftover.name.split("-")[1]
+        if not (pid.isdigit() and files.is_writing(int(pid), leftover)):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def run_client(dataset: str, partial: Path, bar: tqdm, stall_seconds: float) -> ClientState:

@@ -185,7 +185,7 @@ def read_image_file(folder: Path, name: str) -> bytes:
     """Read an encoded image. Raises UserError if it is a link out of the folder, not a regular file, or unreadable."""
     path = folder / name
     try:
-        if path.is_symlink() and not path.resolve(strict=True).is_relative_to(folder.resolve()):
+        if not path.resolve(strict=True).is_relative_to(folder.resolve()):
             raise UserError(f"{path} is a link that leaves the folder: replace it with the image itself")
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a named pipe would never end

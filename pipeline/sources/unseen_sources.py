@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
 from face_mask import decoding, web
-from face_mask.errors import UserError
+from face_mask.errors import UserError, printable
 from face_mask.schema import IMAGE_SUFFIXES
 from pipeline.sources import annotated_images, annotation_files, archives, kaggle_client, training_sources
 
@@ -120,7 +120,7 @@ def pack_list(path: Path, aside: Path, max_bytes: int, seconds: float, allowed: 
                 ):
                     bar.update()
                     if isinstance(result, bytes):
-                        yield f"{label}/{line:06d}.{decoding.format_of(result).lower()}", result
+                        yield f"{label}/{line:06d}{suffix_of(result)}", result
                     else:
                         failed.append({"image": f"line {line}: {display_name(location)}", "reason": result})
                         print(f"unseen_download: left out: {path.name} line {line}: {display_name(location)}: {result}")
@@ -132,6 +132,12 @@ def pack_list(path: Path, aside: Path, max_bytes: int, seconds: float, allowed: 
             f"{path}: none of its {len(entries)} images could be loaded, the first is {first}: fix the list"
         )
     return failed
+
+
+def suffix_of(encoded: bytes) -> str:
+    """The suffix by which an image is recognized in the archive; MPO is JPEG with several frames, as of a phone."""
+    suffix = f".{decoding.format_of(encoded).lower()}"
+    return suffix if suffix in IMAGE_SUFFIXES else ".jpg"
 
 
 def read_list(path: Path) -> list[tuple[int, str, str]]:
@@ -151,10 +157,21 @@ def read_list(path: Path) -> list[tuple[int, str, str]]:
     for line, row in rows:
         if len(row) != 2 or not row[0]:
             raise UserError(f"{path} line {line} is not a path or URL, a comma, and a label: fix it")
+        if "://" not in row[0] and leads_out(row[0]):
+            raise UserError(
+                f"{path} line {line}: {archives.quoted(row[0])} is absolute or has `..`: move the image into the list's"
+                " folder and give its path from there"
+            )
         entries.append((line, row[0], annotation_files.parse_label(row[1], f"{path} line {line}")))
     if not entries:
         raise UserError(f"{path} lists no images: add lines of path or URL, label")
     return entries
+
+
+def leads_out(location: str) -> bool:
+    """Whether a path is absolute or has `..`, as on Windows or elsewhere."""
+    windows, posix = PureWindowsPath(location), PurePosixPath(location)
+    return bool(windows.drive or windows.root or posix.root) or ".." in windows.parts
 
 
 def load_image(
@@ -175,5 +192,5 @@ def load_image(
 
 
 def display_name(location: str) -> str:
-    """Name an image of the list in messages and records, without credentials in URLs and without folders."""
-    return web.redact(location) if "://" in location else Path(location).name
+    """Name an image of the list in messages and records, without credentials in URLs and folders; safe to print."""
+    return printable(web.redact(location) if "://" in location else Path(location).name)
