@@ -29,24 +29,46 @@ class FaceClassifier:
     margin: float  # around a face that is cropped, as a fraction of the longer side of its box
     threshold: float  # with_mask is predicted from this probability on
     classify: litert.Classify  # faces (n, size, size, 3) uint8 → P(with_mask), (n,) float32
+    detector_name: str = detector.DEFAULT  # of detector.NAMES
 
     @classmethod
-    def load(cls, path: Path, *, name: str, size: int, margin: float, threshold: float) -> FaceClassifier:
-        """Load a LiteRT file. Raises UserError if it is missing, damaged, or takes another image size."""
-        classify = litert.load(path)
+    def load(
+        cls,
+        path: Path,
+        *,
+        name: str,
+        size: int,
+        margin: float,
+        threshold: float,
+        detector_name: str = detector.DEFAULT,
+        sha256: str | None = None,
+    ) -> FaceClassifier:
+        """Load a LiteRT file. Raises UserError if it is missing, damaged, or takes another image size.
+
+        It is damaged if it does not have the digest `sha256`, is no model, or gives no probabilities.
+        """
+        classify = litert.load(path, sha256)
         try:
             classify(np.zeros((1, size, size, 3), np.uint8))
         except ValueError:
             raise UserError(f"{path} does not take images of image_size = {size}: run `dvc repro export`") from None
-        return cls(name, size, margin, threshold, classify)
+        return cls(name, size, margin, threshold, classify, detector_name)
 
     def config(self) -> dict[str, Any]:
-        """The arguments of `load` besides the path."""
-        return {"name": self.name, "size": self.size, "margin": self.margin, "threshold": self.threshold}
+        """The arguments of `load` besides the path and the digest of its file."""
+        names = ("name", "size", "margin", "threshold", "detector_name")
+        return {name: getattr(self, name) for name in names}
 
-    def predict_faces(self, image: np.ndarray, max_side: int = detector.MAX_SIDE) -> list[Prediction]:
+    def detect(self, image: np.ndarray, max_side: int | None = None) -> np.ndarray:
+        """Detect the faces of an RGB image (h, w, 3) uint8 as face_mask.detector.detect does: (k, 5). Thread-safe.
+
+        The first call in a process must have returned before another thread calls it.
+        """
+        return detector.detect(image, max_side=max_side, name=self.detector_name)
+
+    def predict_faces(self, image: np.ndarray, max_side: int | None = None) -> list[Prediction]:
         """Detect and classify the faces of an RGB image (h, w, 3) uint8, by descending detector score."""
-        detections = detector.detect(image, max_side=max_side)
+        detections = self.detect(image, max_side)
         return to_predictions(detections, self.classify(self.crop(image, detections[:, :4])))
 
     def predict_whole(self, image: np.ndarray) -> Prediction:
@@ -61,7 +83,7 @@ class FaceClassifier:
 
 
 def to_predictions(detections: np.ndarray, probabilities: np.ndarray) -> list[Prediction]:
-    """Combine the rows of detector.detect (k, 5) with each face's P(with_mask) (k,)."""
+    """Combine the rows of FaceClassifier.detect (k, 5) with each face's P(with_mask) (k,)."""
     rows = zip(detections.tolist(), probabilities.tolist(), strict=True)
     return [Prediction((left, top, right, bottom), score, p) for (left, top, right, bottom, score), p in rows]
 

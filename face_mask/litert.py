@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from face_mask.quiet import stderr_closed
 # A separate folder: the files models/NAME.* belong to the training and are logged with it.
 MODELS = Path("models/exported")
 FORMATS = ("float32", "float16", "int8")
+RESTORE = "run `dvc checkout`, or `dvc repro --force --single-item export`"  # a damaged file
+ROUNDING = 1e-3  # by which float16 and int8 outputs may exceed 0…1
 Classify = Callable[[np.ndarray], np.ndarray]
 
 
@@ -21,22 +24,30 @@ def path_of(name: str, number_format: str = "float32", folder: Path = MODELS) ->
     return folder / f"{name}.{number_format}.tflite"
 
 
-def load(path: Path) -> Classify:
+def load(path: Path, sha256: str | None = None) -> Classify:
     """Load a LiteRT file as a function from raw pixels (n, s, s, 3) uint8 to P(with_mask), (n,) float32.
 
-    The function runs one image at a time on one core and is not thread-safe. Raises UserError if the file is missing
-    or damaged.
+    The function runs one image at a time on one core and is not thread-safe. It holds the whole file, so that it does
+    not matter what becomes of the file afterwards. It raises UserError for an output that is not a number in 0…1.
+    Raises UserError if the file is missing or damaged, or if `sha256` is given and is not the file's.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    if not path.exists():
-        raise UserError(f"{path} is missing: run `dvc repro export`")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro export`") from None
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(
+            f"{path} is damaged (its SHA-256 is not {sha256[:12]}…): install the package again, or for a registered"
+            " model delete the version and run `python -m pipeline.register`"
+        )
     try:
         with stderr_closed():  # it logs the kernels that it uses
-            interpreter = Interpreter(str(path), num_threads=1)
+            interpreter = Interpreter(model_content=content, num_threads=1)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged ({error}): run `dvc checkout`, or `dvc repro --force export`") from None
+        raise UserError(f"{path} is damaged ({error}): {RESTORE}") from None
     (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def classify(images: np.ndarray) -> np.ndarray:
@@ -45,6 +56,13 @@ def load(path: Path) -> Classify:
             interpreter.set_tensor(inputs["index"], image[None].astype(inputs["dtype"]))
             interpreter.invoke()
             probabilities[i] = interpreter.get_tensor(outputs["index"])[0, 1]
-        return probabilities
+        return checked(probabilities, path)
 
     return classify
+
+
+def checked(probabilities: np.ndarray, path: Path) -> np.ndarray:
+    """Return the probabilities. Raises UserError, naming the model's file, if one is NaN or not in 0…1."""
+    if not ((probabilities >= -ROUNDING) & (probabilities <= 1 + ROUNDING)).all():  # NaN is neither
+        raise UserError(f"{path} is damaged (a probability is not a number from 0 to 1): {RESTORE}")
+    return probabilities

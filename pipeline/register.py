@@ -6,25 +6,23 @@
 Reads models/, metrics/cnn.json, metrics/mobilenet.json and data/split/manifest.csv. Writes only to MLflow: one version
 per model, unless one with the same weights, settings and code exists, and the alias `champion` by the rule in
 pipeline/registry/champion.py.
-Parameters: image_size, evaluate.threshold, unseen.margin, registry.*.
+Parameters: image_size, detector.name, evaluate.threshold, unseen.margin, registry.*.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from pathlib import Path
 
-from face_mask import errors, litert
+from face_mask import errors, litert, lockfile
 from face_mask.classifier import FaceClassifier
 from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.dataset import packing
-from pipeline.registry import model_registry
-from pipeline.registry.champion import choose
+from pipeline.registry import champion, model_registry
 from pipeline.tracking import runs, store, sync, values
 
 
@@ -36,22 +34,28 @@ def validation_digest() -> str:
 
 
 def read_trained(name: str, p: params.Params, validation: str) -> model_registry.Trained:
-    """A model of the workspace. Raises UserError if a file of it is missing or belongs to another training."""
+    """A model of the workspace. Raises UserError if a file is missing, damaged, or belongs to another training."""
     exported, weights, metrics = litert.path_of(name), Path(f"models/{name}.weights.h5"), Path(f"metrics/{name}.json")
     for path in (weights, exported, metrics):
         if not path.is_file():
             raise UserError(f"{path} is missing: run `dvc repro register`, or `dvc checkout` to restore it")
         if path is not weights and sync.used_other_weights(path.as_posix(), weights.as_posix()):
             raise UserError(f"{path} belongs to an earlier training of {name}: run `dvc repro register`")
+        lockfile.check(path)
     classifier = FaceClassifier.load(
-        exported, name=name, size=p.image_size, margin=p.unseen.margin, threshold=p.evaluate.threshold
+        exported,
+        name=name,
+        size=p.image_size,
+        margin=p.unseen.margin,
+        threshold=p.evaluate.threshold,
+        detector_name=p.detector.name,
     )
     return model_registry.Trained(
         litert=exported,
         classifier=classifier,
         weights=values.weights_digest(weights),
         validation=validation,
-        val_accuracy=json.loads(metrics.read_text(encoding="utf-8"))["val"]["accuracy"],
+        val_accuracy=champion.read_accuracy(metrics),
     )
 
 
@@ -78,12 +82,8 @@ def register(trained: list[model_registry.Trained], p: params.Registry, ignore_c
             versions.append(version)
             lines.append(f"{version} of {p.name} is {'new' if version in new else 'registered already'}")
         before = model_registry.champion(client, p.name)
-        after, why = choose(
-            versions,
-            before,
-            min_val_accuracy=p.min_val_accuracy,
-            margin=p.margin,
-            ignore_champion=ignore_champion,
+        after, why = champion.choose(
+            versions, before, min_val_accuracy=p.min_val_accuracy, margin=p.margin, ignore_champion=ignore_champion
         )
         if after and after != before:
             model_registry.set_champion(client, p.name, after)

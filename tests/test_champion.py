@@ -75,13 +75,37 @@ def test_the_same_version_stays_and_the_same_weights_with_other_code_take_over()
     assert chosen(CNN)[0] == "4"
 
 
-@pytest.mark.parametrize("other", [version(1, 0.5, validation="others"), version(1, 0.5, validation=None),
-                                   version(1, None)])  # fmt: skip
-def test_an_accuracy_on_other_images_or_an_unknown_one_is_not_compared(other):
+@pytest.mark.parametrize("other", [version(1, 0.5, validation="others"), version(1, 0.5, validation=None)])
+def test_an_accuracy_on_other_images_is_not_compared(other):
     number, why = chosen(other)
     assert number == "1" and "validated on other images" in why and "--ignore-champion" in why
     number, why = chosen(other, ignore=True)
     assert number == "4" and "without regard to" in why
+
+
+NOT_NUMBERS = [None, float("nan"), float("inf"), -float("inf"), -0.1, 1.1]
+
+
+@pytest.mark.parametrize("accuracy", NOT_NUMBERS)
+@pytest.mark.parametrize("ignore", [False, True])
+def test_an_accuracy_that_is_not_a_number_never_passes(accuracy, ignore):
+    bad = version(4, accuracy, "mobilenet")
+    assert chosen(None, bad, floor=0.0, ignore=ignore) == (
+        None,
+        "there is no champion: no validation accuracy of version 4 (mobilenet, validation accuracy unknown) is a number"
+        " in 0…1",
+    )
+    assert chosen(version(1, 0.5), bad, floor=0.0, ignore=ignore)[0] == "1"
+    assert chosen(version(1, 0.5, weights=bad.weights), bad, ignore=ignore)[0] == "1"  # nor as the same weights
+    for order in ((bad, CNN), (CNN, bad)):
+        assert chosen(None, *order, ignore=ignore)[0] == "3"
+
+
+@pytest.mark.parametrize("accuracy", NOT_NUMBERS)
+def test_a_champion_whose_accuracy_is_not_a_number_is_not_compared(accuracy):
+    number, why = chosen(version(1, accuracy))
+    assert number == "1" and "its validation accuracy is unknown" in why and "--ignore-champion" in why
+    assert chosen(version(1, accuracy), ignore=True)[0] == "4"
 
 
 def test_a_single_candidate_suffices():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import keras
 import numpy as np
 import onnx
@@ -53,7 +55,7 @@ def test_a_format_predicts_as_keras_and_is_deterministic(model, images, kind, to
     assert encoded == again
     path = tmp_path / kind
     path.write_bytes(encoded)
-    classify = conversion.load_onnx(encoded) if kind == "onnx" else litert.load(path)
+    classify = conversion.load_onnx(encoded, path) if kind == "onnx" else litert.load(path)
     actual = classify(images)
     assert actual.shape == (40,) and actual.dtype == np.float32
     assert actual == pytest.approx(expected, abs=tolerance)
@@ -79,10 +81,38 @@ def test_the_onnx_file_is_valid_and_takes_any_number_of_raw_images(model, images
 
 def test_a_damaged_or_missing_file_is_named_with_its_remedy(tmp_path):
     (tmp_path / "cnn.int8.tflite").write_bytes(b"TFL3 is not enough")
-    with pytest.raises(UserError, match=r"cnn\.int8\.tflite is damaged .*dvc repro --force export"):
+    with pytest.raises(UserError, match=r"cnn\.int8\.tflite is damaged .*dvc repro --force --single-item export"):
         litert.load(tmp_path / "cnn.int8.tflite")
     with pytest.raises(UserError, match=r"cnn\.float32\.tflite is missing: run `dvc repro export`"):
         litert.load(litert.path_of("cnn", folder=tmp_path))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.5, 2.0])
+def test_an_output_that_is_no_probability_is_an_error_and_never_a_class(tmp_path, bad):
+    """Of one image among others; the exported formats are checked alike."""
+    pixels = keras.Input((SIDE, SIDE, 3))
+    bright = keras.layers.GlobalAveragePooling2D()(pixels)
+    model = keras.Model(pixels, keras.layers.Dense(2, name="out")(bright))  # the second output is red / 255
+    model.get_layer("out").set_weights([np.array([[0, 1 / 255], [0, 0], [0, 0]], np.float32), np.zeros(2, np.float32)])
+    path = tmp_path / "cnn.float32.tflite"
+    path.write_bytes(conversion.litert(model, "float32", np.empty(0)))
+    images = np.full((3, SIDE, SIDE, 3), [100.0, 0, 0], np.float32)
+    for classify in (litert.load(path), conversion.load_onnx(conversion.onnx(model), path)):
+        assert classify(images) == pytest.approx(100 / 255)
+        damaged = images.copy()
+        damaged[1, ..., 0] = 255 * bad
+        with pytest.raises(UserError, match=r"cnn\.float32\.tflite is damaged \(a probability is not a number"):
+            classify(damaged)
+
+
+def test_a_file_with_another_digest_is_refused(tmp_path, model, images):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(conversion.litert(model, "float32", images))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(litert.load(path, digest)(images)) == 40
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(UserError, match=r"model\.tflite is damaged \(its SHA-256 is not"):
+        litert.load(path, digest)
 
 
 def test_calibration_images_are_spread_evenly():

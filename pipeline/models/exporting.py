@@ -34,7 +34,7 @@ def write_format(
         path, encoded = litert.path_of(name, number_format), conversion.litert(model, number_format, calibration)
     with files.replacing(path) as aside:
         aside.write_bytes(encoded)
-    return path, conversion.load_onnx(encoded) if number_format == "onnx" else litert.load(path)
+    return path, conversion.load_onnx(encoded, path) if number_format == "onnx" else litert.load(path)
 
 
 def latencies(formats: dict[str, litert.Classify], images: np.ndarray) -> dict[str, float]:

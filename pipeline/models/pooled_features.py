@@ -32,13 +32,16 @@ def write_pooled(
 
     Each of `views` turns a batch of images into others of the same shape. Memory does not grow with n.
     """
-    array = None
-    for start in tqdm(range(0, len(images), BATCH), desc="features", unit="batch", delay=1):
-        batch = images[start : start + BATCH]
-        features = np.stack([forward(view(batch)) for view in views])
-        if array is None:
-            shape = (len(views), len(images), features.shape[2])
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        array[:, start : start + BATCH] = features
-    if array is not None:
-        array.flush()
+    # Not into a memory map: where the disk is full, writing to one kills the process.
+    with path.open("wb") as file:
+        for start in tqdm(range(0, len(images), BATCH), desc="features", unit="batch", delay=1):
+            batch = images[start : start + BATCH]
+            features = np.stack([forward(view(batch)) for view in views])
+            if start == 0:
+                shape = (len(views), len(images), features.shape[2])
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                first = file.tell()
+            for i, of_view in enumerate(features.astype("<f4", copy=False)):
+                file.seek(first + (i * len(images) + start) * of_view[0].nbytes)
+                file.write(of_view.tobytes())

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import h5py
 import keras
+import numpy as np
+from keras.src.saving import saving_lib
 
-from face_mask import files
+from face_mask import files, lockfile
 from face_mask.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODELS = Path("models")
 
@@ -33,20 +40,34 @@ def paths(name: str) -> list[Path]:
     return [history_path(name), architecture_path(name), weights_path(name)]
 
 
-def save(model: keras.Model, name: str) -> None:
-    """Write models/NAME.json and models/NAME.weights.h5, each atomically, weights last; without optimizer and loss."""
+def save(model: keras.Model, name: str, history: pd.DataFrame | None = None) -> None:
+    """Write models/NAME.json, models/NAME.weights.h5 and, if given, the history; without optimizer and loss.
+
+    No file is replaced before all are written; the weights come last. Raises UserError if a weight is not finite.
+    """
+    check_finite(model, name)
     architecture = json.loads(model.to_json())
     architecture.pop("compile_config", None)
     plain = keras.models.model_from_json(json.dumps(architecture))
     plain.set_weights(model.get_weights())
-    files.write_text(architecture_path(name), json.dumps(architecture, indent=1) + "\n")
-    with files.replacing(weights_path(name)) as aside:
-        plain.save_weights(aside)
+    encoded = encode(plain)
+    text = json.dumps(architecture, indent=1) + "\n"
+    with files.replacing(weights_path(name)) as weights:
+        weights.write_bytes(encoded)
+        with files.replacing(architecture_path(name)) as structure:
+            structure.write_text(text, encoding="utf-8", newline="\n")
+            if history is not None:
+                files.write_csv(history_path(name), history)
 
 
 def load(name: str) -> keras.Model:
-    """Load the model saved as NAME. Raises UserError if it is missing or damaged."""
+    """Load the model saved as NAME.
+
+    Raises UserError if it is missing or damaged, is not the one in dvc.lock, or has weights that are not finite.
+    """
     try:
+        for path in (architecture_path(name), weights_path(name)):
+            lockfile.check(path)
         model = keras.models.model_from_json(architecture_path(name).read_text(encoding="utf-8"))
         model.load_weights(weights_path(name))
     except FileNotFoundError as error:
@@ -55,4 +76,36 @@ def load(name: str) -> keras.Model:
         raise UserError(
             f"{weights_path(name)} is damaged ({error}): run `dvc checkout`, or `dvc repro --force train_{name}`"
         ) from None
+    check_finite(model, name)
     return model
+
+
+def check_finite(model: keras.Model, name: str) -> None:
+    """Raise UserError if a weight is NaN or infinite."""
+    for variable in model.weights:
+        if not np.isfinite(variable.numpy()).all():
+            raise UserError(
+                f"{weights_path(name)}: the weights of {variable.path} are not finite: run"
+                f" `dvc repro --force train_{name}`, with a lower learning rate if that does not help"
+            )
+
+
+class MemoryStore(saving_lib.H5IOStore):
+    """Keras' store of weights in a file that exists in memory only, with the layout of one on disk.
+
+    HDF5 must not write to the disk itself: where that is full, its errors have no cause, and closing the file when the
+    interpreter ends crashes it. Keras can write to a BytesIO, but the bytes differ from those of a file on disk.
+    """
+
+    def _get_h5_file(self, path_or_io, mode=None):
+        return h5py.File.in_memory()
+
+
+def encode(model: keras.Model) -> bytes:
+    """Return the content of the `.weights.h5` file that `model.save_weights` writes."""
+    store = MemoryStore("model.weights.h5", mode="w")
+    saving_lib._save_state(model, store, assets_store=None, inner_path="", visited_saveables=set())
+    store.h5_file.flush()
+    encoded = store.h5_file.id.get_file_image()
+    store.close()
+    return encoded

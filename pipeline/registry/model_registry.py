@@ -89,7 +89,7 @@ def as_version(registered: ModelVersion) -> Version:
     """Read the tags of a version; one that was registered by other means may lack them."""
     tags = registered.tags
     try:
-        accuracy = float(tags["val.accuracy"])
+        accuracy = float(tags["val.accuracy"])  # may be NaN, which champion.known counts as unknown
     except (KeyError, ValueError):
         accuracy = None
     model, weights = tags.get("model", "unknown model"), tags.get("model.digest", "")

@@ -33,8 +33,7 @@ class FaceMask(PythonModel):
         faces = (params or {}).get("faces", encoded.FACES[0])
         if faces not in encoded.FACES:
             raise MlflowException.invalid_parameter_value(f"params.faces = {faces!r}: use {' or '.join(encoded.FACES)}")
-        with self.lock:
-            rows = [encoded.classify_row(image, self.classifier, faces) for image in model_input["image"]]
+        rows = [encoded.classify_row(image, self.classifier, faces, self.lock) for image in model_input["image"]]
         # As objects: pandas would turn None into NaN, which is not valid JSON.
         return pd.DataFrame(rows, columns=list(encoded.COLUMNS), index=model_input.index, dtype=object)
 

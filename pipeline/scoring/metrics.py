@@ -29,7 +29,7 @@ def classification_metrics(
     with_mask is predicted if the probability is at least `threshold`. A false positive is without_mask predicted as
     with_mask. The precision of a class that is never predicted is 0.
     """
-    y_pred = (y_prob >= threshold).astype(int)
+    y_pred = is_with_mask(y_prob, threshold).astype(int)
     (true_negatives, false_positives), (false_negatives, true_positives) = confusion_matrix(
         y_true, y_pred, labels=[0, 1]
     ).tolist()
@@ -56,9 +56,16 @@ def classification_metrics(
     }
 
 
+def is_with_mask(y_prob: np.ndarray, threshold: float) -> np.ndarray:
+    """(n,) bool: which images are classified as with_mask. Raises ValueError for NaN, which would be without_mask."""
+    if np.isnan(y_prob).any():
+        raise ValueError("a probability is NaN")
+    return y_prob >= threshold
+
+
 def is_correct(y_true: np.ndarray, y_prob: np.ndarray, threshold: float) -> np.ndarray:
     """(n,) bool: which images are classified correctly."""
-    return (y_prob >= threshold) == (y_true == 1)
+    return is_with_mask(y_prob, threshold) == (y_true == 1)
 
 
 def accuracy(y_true: np.ndarray, y_prob: np.ndarray, threshold: float) -> float:

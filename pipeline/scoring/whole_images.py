@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from face_mask import classifier, cropping, decoding, detector, litert
+from face_mask import classifier, cropping, decoding, detector, litert, lockfile
 from face_mask.schema import MODELS
 from pipeline.core import params
 from pipeline.core.parallel import ordered_map
-from pipeline.dataset import face_crops, unseen
+from pipeline.dataset import face_crops, packing, unseen
 from pipeline.scoring.detection import match
 from pipeline.sources import annotated_images, archives
 
@@ -44,7 +44,7 @@ def select_images(contents: annotated_images.Contents, manifest: pd.DataFrame) -
 
 
 def detect_faces(
-    archive: Path, size: int, margin: float, iou_threshold: float, item: Item
+    archive: Path, size: int, margin: float, iou_threshold: float, detector_name: str, item: Item
 ) -> tuple[list[str], np.ndarray, list[dict]]:
     """Detect the faces of one image.
 
@@ -55,9 +55,9 @@ def detect_faces(
     try:
         with zipfile.ZipFile(archive) as zf:
             rgb = decoding.open_rgb(archives.read_member(zf, str(annotated.image)))[0]
-    except (decoding.BadImage, zipfile.BadZipFile):
+    except (decoding.BadImage, zipfile.BadZipFile) as error:
         if evaluated:
-            raise
+            raise packing.damaged(archive, f"{annotated.image}: {error}", "unseen_download") from None
         return [], np.empty((0, size, size, 3), np.uint8), []  # the manifest does not list images without faces
     boxes = {}
     for i, face in enumerate(annotated.faces, 1):
@@ -65,7 +65,7 @@ def detect_faces(
             boxes[f"{annotated.name}#{i}"] = box
     annotated_boxes = np.array([*boxes.values()])
     image = np.asarray(rgb)
-    detections = detector.detect(image)[:, :4]
+    detections = detector.detect(image, name=detector_name)[:, :4]
     indices = match(annotated_boxes, detections, iou_threshold)
     detected = {path: detections[k] for path, k in zip(boxes, indices, strict=True) if k >= 0 and path in evaluated}
     crops = classifier.crop_faces(image, np.array([*detected.values()]).reshape(-1, 4), size, margin)
@@ -84,8 +84,9 @@ def detect_and_classify(items: Sequence[Item], p: params.Params) -> tuple[pd.Dat
     A detected face has its path, `detected` (True) and P(with_mask) of each model; a false detection has face_size and
     `apart` as `detect_faces` returns them.
     """
-    classify = {name: litert.load(litert.path_of(name)) for name in MODELS}
-    detect = partial(detect_faces, unseen.ARCHIVE, p.image_size, p.unseen.margin, p.end_to_end.iou_threshold)
+    classify = {name: litert.load(lockfile.checked(litert.path_of(name))) for name in MODELS}
+    arguments = (p.image_size, p.unseen.margin, p.end_to_end.iou_threshold, p.detector.name)
+    detect = partial(detect_faces, unseen.ARCHIVE, *arguments)
     detected: list[dict] = []
     false: list[dict] = []
     bar = tqdm(items, unit="image", desc="detect", delay=1)
