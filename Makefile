@@ -1,23 +1,34 @@
-# `make help` lists the targets. Each creates the environment first if it is missing or older than requirements.lock.
+# `make help` lists the targets. Each creates the environment first if it is missing or older than its lock file:
+# in .venv, either all of it, or only what prediction needs, which the other includes.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test faults test-numerics repro live serve lint lock-check ui plots clean
+.PHONY: help install install-run demo test faults test-numerics repro live serve lint lock-check ui plots clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
-install: .venv/.installed  ## create the environment in .venv, with uv if available, else with pip
+install: .venv/.installed  ## create the whole environment in .venv, with uv if available, else with pip
+
+install-run: .venv/.installed-run  ## create only what prediction and the webcam page need, without TensorFlow
 
 .venv/.installed: requirements.lock
+	$(call install_in_venv,$<)
+	@touch .venv/.installed-run $@
+
+.venv/.installed-run: requirements-run.lock
+	$(call install_in_venv,$<)
+	@touch $@
+
+define install_in_venv
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-	  uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock; \
+	  uv pip install --quiet --compile-bytecode --python $(BIN)/python -r $(1) --editable .; \
 	else \
-	  $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet -r requirements.lock; \
+	  $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet -r $(1) --editable .; \
 	fi
-	@touch $@
+endef
 
 demo: install  ## run the whole graph on synthetic images in .demo/, in 4 minutes, without an account or a data set
 	$(BIN)/python -m tools.demo
@@ -36,7 +47,7 @@ test-numerics: install  ## run the numerical tests without oneDNN, that is with 
 repro: install  ## run `dvc repro`: with the default parameters, on the Kaggle data sets
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
-live: install  ## serve the webcam page on http://127.0.0.1:8000
+live: install-run  ## serve the webcam page on http://127.0.0.1:8000
 	$(BIN)/python -m face_mask.live
 
 lint: install  ## run ruff and mypy

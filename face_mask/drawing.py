@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from face_mask import decoding
 from face_mask.outputs import NO_FACE
 from face_mask.schema import LABELS
 
@@ -17,7 +18,7 @@ GREY = (90, 90, 90)
 
 def draw(image: np.ndarray, faces: Sequence[dict]) -> np.ndarray:
     """A copy of an image (h, w, 3) uint8 RGB with box, class and probability of `faces`, as outputs.to_dict returns."""
-    copy = Image.fromarray(image).copy()
+    copy = Image.fromarray(image)  # RGB takes four bytes per pixel there, so the pixels are copied
     canvas = ImageDraw.Draw(copy)
     height, width = image.shape[:2]
     line_width = max(2, round(max(height, width) / 320))  # videos store colours at half the resolution
@@ -29,7 +30,7 @@ def draw(image: np.ndarray, faces: Sequence[dict]) -> np.ndarray:
         draw_label(canvas, (left, top), f"{SHORT[face['class']]} {face['probability']:.2f}", colour, font, copy.size)
     if not faces:
         draw_label(canvas, (0, 0), NO_FACE, GREY, font, copy.size)
-    return np.asarray(copy)
+    return decoding.to_array(copy)
 
 
 def draw_label(

@@ -1,21 +1,22 @@
 """Detect and classify faces, with or without a mask, in images, videos, folders of both, and web addresses.
 
-    python -m face_mask.predict photo.jpg
-    python -m face_mask.predict holiday/ video.mp4 https://example.org/street.jpg --format csv > faces.csv
-    python -m face_mask.predict video.mp4 --every 0.5 --annotate annotated/
+    face-mask predict photo.jpg
+    face-mask predict holiday/ video.mp4 https://example.org/street.jpg --format csv > faces.csv
+    face-mask predict video.mp4 --every 0.5 --annotate annotated/
 
 Prints a row per face: the class, its probability, the detector's score, the box in pixels and, for videos, the time.
 An image without a detected face is reported as such; --faces whole classifies whole images instead. Results go to
 standard output, everything else to standard error. Exit code: 0 if every input was read, 2 if some could not be read,
 1 if none could or the command is invalid.
 
-Reads params.yaml and models/exported/MODEL.float32.tflite, which `dvc repro export` creates, in the current repository
-or else in the one that contains this file. Needs no TensorFlow.
+Uses the trained model of the repository, models/exported/MODEL.float32.tflite and params.yaml, or else the one that is
+shipped with this package: see face_mask/models.py. Needs no TensorFlow.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -27,9 +28,9 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from face_mask import annotate, errors, inputs, litert, outputs, settings
+from face_mask import annotate, errors, inputs, models, outputs
 from face_mask.classifier import FaceClassifier, Prediction
-from face_mask.errors import UserError
+from face_mask.errors import UserError, printable
 from face_mask.schema import MODELS
 
 SOME_UNREADABLE = 2
@@ -43,12 +44,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = Parser(
-        "python -m face_mask.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("face-mask predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("inputs", nargs="+", metavar="FILE|FOLDER|URL", help="images, videos, or folders of both")
-    add("--model", choices=MODELS, help="default: live.model of params.yaml")
+    add("--model", choices=MODELS, help="default: live.model of params.yaml, or the packaged model")
     add(
         "--faces", choices=("auto", "whole"), default="auto",
         help="auto detects faces and classifies each (default); whole classifies each whole image as one face",
@@ -59,7 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="classify one frame of a video in this many seconds; default: every frame",
     )  # fmt: skip
     add("--annotate", type=Path, metavar="DIR", help="save copies with boxes and classes drawn; videos as MP4")
-    add("--models", type=Path, metavar="DIR", help="folder of the models; default: the repository's models/exported/")
+    add("--models", type=Path, metavar="DIR", help="folder of the models; default: see above")
     return parser.parse_args(arguments)
 
 
@@ -68,13 +67,6 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError
     return value
-
-
-def find_root() -> Path:
-    """The repository with params.yaml and models/: the working directory if it is one, else that of this file."""
-    here = Path.cwd()
-    is_root = (here / "params.yaml").is_file() and (here / "dvc.yaml").is_file()
-    return here if is_root else Path(__file__).resolve().parents[1]
 
 
 def predictor(classifier: FaceClassifier, faces: str) -> Callable[[np.ndarray], list[Prediction]]:
@@ -86,15 +78,11 @@ def predictor(classifier: FaceClassifier, faces: str) -> Callable[[np.ndarray], 
 
 def predict(args: argparse.Namespace) -> None:
     """Classify all inputs and write the results; exit with 2 if some could not be read."""
-    root = find_root()
-    values = settings.load(root / "params.yaml")
+    model = models.find(args.model, folder=args.models)
+    values, threshold = model.settings, model.threshold
     resolved, problems = inputs.resolve(args.inputs, exclude=args.annotate)
     copies = annotate.output_paths(resolved, args.annotate, args.inputs) if args.annotate else [None] * len(resolved)
-    name, threshold = args.model or values.live.model, values.evaluate.threshold
-    classifier = FaceClassifier.load(
-        litert.path_of(name, folder=args.models or root / litert.MODELS),
-        name=name, size=values.image_size, margin=values.unseen.margin, threshold=threshold,
-    )  # fmt: skip
+    classifier = model.load()
     to_predictions = predictor(classifier, args.faces)
     to_dict = partial(outputs.to_dict, threshold=threshold, detected=args.faces == "auto")
     limits = (args.every, round(values.unseen.url_megabytes * 1e6), values.unseen.url_seconds)
@@ -115,6 +103,8 @@ def predict(args: argparse.Namespace) -> None:
                         faces = [to_dict(face) for face in to_predictions(frame.image)]
                         if sys.stdout.isatty():
                             clear_line(bar)
+                        if not read and args.models is None:
+                            report_model(bar, model)
                         write(one.name, frame.number, frame.seconds, faces)
                         save_annotated(frame.image, frame.seconds or 0.0, faces)
                         read += count == 0
@@ -142,12 +132,20 @@ def clear_line(bar: tqdm) -> None:
         bar.clear()
 
 
+def report_model(bar: tqdm, model: models.Model) -> None:
+    """Say which model is used, once there is something to predict: an invalid command ends in one line."""
+    clear_line(bar)
+    print(f"predict: {model}", file=sys.stderr)
+
+
 def report_unreadable(bar: tqdm, name: str, reason: str) -> None:
     clear_line(bar)
-    print(f"predict: {name}: {reason}", file=sys.stderr)
+    print(f"predict: {name}: {printable(reason)}", file=sys.stderr)
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # Windows would use a code page, which lacks characters of names
     try:
         predict(parse())
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does; Python's flush at exit would fail again

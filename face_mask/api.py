@@ -1,0 +1,131 @@
+"""The Python API: `from face_mask import FaceMaskDetector`. docs/api.md shows how to use it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from face_mask import decoding, inputs, models
+from face_mask.classifier import FaceClassifier, Prediction
+from face_mask.decoding import BadImage
+from face_mask.errors import UserError
+from face_mask.schema import WITH_MASK, WITHOUT_MASK
+
+__all__ = ["BadImage", "Face", "FaceMaskDetector", "UserError"]
+
+ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+Channels = Literal["rgb", "bgr"]
+Faces = Literal["auto", "whole"]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A detected face and its class."""
+
+    box: tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image, inside it
+    label: str  # with_mask or without_mask
+    probability: float  # of `label`, 0…1
+    with_mask: float  # probability of with_mask, 0…1
+    score: float | None  # the face detector's, 0…1; None for faces="whole"
+
+
+class FaceMaskDetector:
+    """Detects the faces in images and classifies each as with or without a mask. May be used by several threads."""
+
+    def __init__(self, model: str | None = None, *, folder: str | os.PathLike[str] | None = None) -> None:
+        """Load a model.
+
+        `model` is cnn or mobilenet, `folder` one with models as `dvc repro export` writes them. By default the model
+        is chosen as by the command `face-mask predict`: that of the working directory if it is a clone of the
+        repository with trained models, else the one that is part of the package; `str()` of the attribute `model`
+        says which. Raises UserError if it is missing or damaged.
+        """
+        self.model = models.find(model, folder=Path(folder) if folder is not None else None)
+        self.idle: deque[FaceClassifier] = deque()  # loaded copies of the model that no thread uses now
+        self.predict(np.zeros((64, 64, 3), np.uint8))  # the detector's first call, which is not thread-safe
+
+    def predict(self, image: ImageLike, *, channels: Channels = "rgb", faces: Faces = "auto") -> list[Face]:
+        """Detect and classify the faces of one image, by descending detector score.
+
+        `image` is the path of an image file, the bytes of one, a Pillow image, or an array (height, width, 3) uint8,
+        whose channels are RGB, or with channels="bgr" in the order of OpenCV. With faces="whole" the image is taken
+        as one face, such as a crop by another detector.
+
+        Raises BadImage, which is a ValueError, if a file or a Pillow image is damaged, is no image, or has more than
+        50 million pixels; ValueError if an array has another shape or dtype; OSError if a file cannot be read.
+        """
+        if faces not in ("auto", "whole"):
+            raise ValueError(f"faces = {faces!r}: use auto or whole")
+        pixels = to_rgb_array(image, channels)
+        with self.classifier() as classifier:
+            if faces == "whole":
+                return [to_face(classifier.predict_whole(pixels), self.model.threshold, detected=False)]
+            return [to_face(one, self.model.threshold, detected=True) for one in classifier.predict_faces(pixels)]
+
+    def predict_batch(
+        self,
+        images: Sequence[ImageLike],
+        *,
+        channels: Channels = "rgb",
+        faces: Faces = "auto",
+        threads: int | None = None,
+    ) -> list[list[Face]]:
+        """The faces of each image, as `predict` returns them, computed by `threads` threads, by default one per core.
+
+        Raises what `predict` raises, for the first image for which it does.
+        """
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            return list(pool.map(lambda image: self.predict(image, channels=channels, faces=faces), images))
+
+    @contextmanager
+    def classifier(self) -> Iterator[FaceClassifier]:
+        """A copy of the model for one thread; there are as many as were ever used at once."""
+        try:
+            one = self.idle.pop()
+        except IndexError:
+            one = self.model.load()
+        try:
+            yield one
+        finally:
+            self.idle.append(one)
+
+
+def to_face(prediction: Prediction, threshold: float, detected: bool) -> Face:
+    """Convert a prediction: the label is with_mask from the threshold on."""
+    p = prediction.with_mask
+    masked = p >= threshold
+    label, probability = (WITH_MASK, p) if masked else (WITHOUT_MASK, 1 - p)
+    return Face(prediction.box, label, probability, p, prediction.score if detected else None)
+
+
+def to_rgb_array(image: ImageLike, channels: Channels) -> np.ndarray:
+    """Read or convert an image to (height, width, 3) uint8 RGB, upright. Raises as `FaceMaskDetector.predict` does."""
+    if channels not in ("rgb", "bgr"):
+        raise ValueError(f"channels = {channels!r}: use rgb, or bgr for arrays of OpenCV")
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(f"the array has shape {image.shape} and dtype {image.dtype}: use (height, width, 3) uint8")
+        return np.ascontiguousarray(image[..., ::-1] if channels == "bgr" else image)
+    if isinstance(image, Image.Image):
+        if image.width * image.height > decoding.MAX_PIXELS:
+            raise BadImage(f"{image.width}x{image.height} pixels are too many")
+        with decoding.only_bad_images(b"image"):
+            return np.asarray(decoding.to_rgb(ImageOps.exif_transpose(image)))
+    if isinstance(image, bytes):
+        return decoding.to_array(decoding.open_rgb(image)[0])
+    if isinstance(image, str | os.PathLike):
+        try:
+            with Path(image).open("rb") as file:
+                return decoding.to_array(decoding.open_rgb(inputs.read_limited(file))[0])
+        except (BadImage, inputs.UnreadableInput) as error:
+            raise BadImage(f"{os.fspath(image)}: {error}") from None
+    raise TypeError(f"an image is a path, bytes, a Pillow image or an array, not {type(image).__name__}")
