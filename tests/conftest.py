@@ -15,6 +15,7 @@ settings.load_profile("no deadline")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options are added here, since pytest reads no conftest.py further down before it parses them."""
     parser.addoption("--faults-table", type=Path, help="run the whole fault suite and write its table to this page")
+    parser.addoption("--live-seconds", type=int, default=60, help="how long 50 clients use the live page's server")
 
 
 @pytest.fixture

@@ -228,3 +228,18 @@ def test_both_formats_are_read_as_written(faces: list) -> None:
         left, top, right, bottom = face.box
         assert (left + right, top + bottom, right - left, bottom - top) == pytest.approx((2 * x, 2 * y, w, h))
     assert (size, name) == ((100, 80), "a.jpg")
+
+
+def test_yaml_that_could_unfold_is_refused(archive: Path) -> None:
+    files: dict[str, str | bytes] = {"a.jpg": b"", "a.txt": "0 0.5 0.5 0.2 0.2"}
+    for names in ("a: &a [mask]\nnames: *a", "a: &a {0: mask}\nnames: {<<: *a}", "names: {<<: {0: mask}}"):
+        fails(archive, files | {"data.yaml": names}, "'data.yaml'", "an alias (*) or a merge key (<<)")
+    fails(archive, files | {"data.yaml": f"names: [mask]\n#{'x' * 65536}"}, "'data.yaml'", "too many")
+    fails(archive, files | {"data.yaml": "names: mask"}, "'data.yaml'", "no list `names`")
+
+
+def test_more_faces_than_an_image_can_show_are_refused(archive: Path) -> None:
+    line = "0 0.5 0.5 0.2 0.2\n"
+    files: dict[str, str | bytes] = {"a.jpg": b"", "classes.txt": "mask", "a.txt": line * 900}
+    assert len(annotated_images.read(zip_of(archive, files)).images[0].faces) == 900
+    fails(archive, files | {"b/a.txt": line * 101}, "'b/a.txt'", "more than 1000 faces")

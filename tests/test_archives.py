@@ -148,6 +148,19 @@ def test_a_bomb_of_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     refused(path, "bomb")
 
 
+@pytest.mark.parametrize("stated", [4, 1])  # the number of members that the archive states
+def test_members_are_counted_unparsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: int) -> None:
+    path = make_zip(tmp_path / "a.zip", [*GOOD, "data/with_mask/1.jpg", "data/with_mask/2.jpg"])
+    content = bytearray(path.read_bytes())
+    content[-14:-10] = struct.pack("<2H", stated, stated)
+    path.write_bytes(content)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(zipfile, "ZipInfo", None)
+    refused(path, "4 members, more than 3")
+    monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 100)
+    refused(path, "a central directory of", "more than 100")
+
+
 def test_a_wrong_declared_size_does_not_unpack_further(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", GOOD, bytes(32 << 20), compression=zipfile.ZIP_DEFLATED)
     central_field(path, 0, 24, "<L", 10)

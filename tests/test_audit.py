@@ -120,10 +120,11 @@ def test_a_list_that_cannot_be_used_is_one_line(tmp_path, content, message):
     assert "\n" not in str(caught.value) and "split.exclude" in str(caught.value)
 
 
-def test_comments_blank_lines_and_windows_line_ends_are_no_paths(tmp_path):
+def test_comments_blank_lines_windows_line_ends_and_a_byte_order_mark_are_no_paths(tmp_path):
     path = tmp_path / "list.txt"
-    path.write_bytes(b"# why\r\n\r\n  a.jpg  \r\nb c.jpg\r\n")
-    assert exclusion.read(path, {"a.jpg", "b c.jpg", "d.jpg"}) == {"a.jpg", "b c.jpg"}
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path.write_bytes(mark + b"a.jpg  \r\n\r\n  # why\r\nb c.jpg\r\n")
+        assert exclusion.read(path, {"a.jpg", "b c.jpg", "d.jpg"}) == {"a.jpg", "b c.jpg"}
 
 
 def test_the_committed_list_is_empty():

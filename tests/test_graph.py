@@ -66,6 +66,17 @@ def test_every_exempt_module_exists_and_stages_use_only_their_run_of_tracking():
     assert all(inspect.signature(method).return_annotation == "None" for method in methods)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_nothing_before_its_snapshot(stage):
+    """See pipeline/tracking/snapshot.py: what changes after it stops the stage."""
+    tree = ast.parse((Path("pipeline") / f"{stage}.py").read_text(encoding="utf-8"))
+    (main,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    first = next(i for i, node in enumerate(main.body) if isinstance(node, ast.With))
+    assert ast.unparse(main.body[first]).startswith(f"with tracking.stage({stage!r}) as run:")
+    assert all("arse" in ast.unparse(node) for node in main.body[:first])  # its arguments
+    assert first == len(main.body) - 1
+
+
 def test_the_graph_stays_readable():
     assert len(Path("dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 310
     assert len(graph.modules_of("train_cnn")) <= 10

@@ -75,6 +75,20 @@ def test_an_invalid_value_is_one_line_that_names_the_key(key, value, message):
     assert "\n" not in str(caught.value)
 
 
+def test_parameters_that_were_read_once_are_not_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(VALUES))
+    with params.read_once() as values:
+        Path("params.yaml").write_text(yaml.safe_dump(changed("cnn.epochs", 3)))
+        assert params.load().cnn.epochs == values["cnn"]["epochs"] == VALUES["cnn"]["epochs"]
+        Path("params.yaml").unlink()
+        assert params.load("params.yaml").seed == VALUES["seed"]
+    with pytest.raises(UserError, match="is missing"):
+        params.load()
+    with params.read_once() as values:  # a stage without parameters needs no file
+        assert values == {}
+
+
 def test_a_missing_key_is_named():
     values = copy.deepcopy(VALUES)
     del values["cnn"]["epochs"]

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from face_mask import drawing, outputs, predict, settings, video, web
+from face_mask import drawing, errors, outputs, predict, settings, video, web
 from face_mask.cropping import intersection_over_union
 from face_mask.errors import UserError
 from face_mask.schema import IMAGE_SUFFIXES, LABELS, VIDEO_SUFFIXES
@@ -193,6 +193,15 @@ def test_names_are_safe_to_print(run, here: Path) -> None:
     out.encode("utf-8")
 
 
+def test_messages_are_safe_to_print(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise UserError("red\x1b[31m\u202e.png is\na folder\udcff: name a file")
+
+    with pytest.raises(SystemExit):
+        errors.run(fail, "predict")
+    assert capsys.readouterr().err == "predict: red\\x1b[31m\\u202e.png is a folder\\udcff: name a file\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -215,8 +224,10 @@ def test_an_invalid_command_is_one_line_and_exit_code_1(run, here: Path, argumen
 def test_a_model_that_is_missing_damaged_or_of_another_size_is_one_line(run, here: Path, models: Path) -> None:
     GREY.save("a.png")
     assert run("a.png", models=here / "nowhere")[::2] == (
-        1, f"{here}/nowhere/mobilenet.float32.tflite is missing: run `dvc repro export`\n",
-    )  # fmt: skip
+        1,
+        f"{here}/nowhere/mobilenet.float32.tflite is missing: run `dvc repro export`, or name a folder that has this"
+        " file\n",
+    )
     Path("mobilenet.float32.tflite").write_bytes(b"not a model")
     code, _, err = run("a.png", models=here)
     assert code == 1 and "damaged" in err

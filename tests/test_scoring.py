@@ -12,6 +12,8 @@ from scipy.stats import binom
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
+from face_mask.errors import UserError
+from pipeline.dataset import packing
 from pipeline.scoring import calibration, curves, intervals, mcnemar, metrics
 
 
@@ -175,3 +177,17 @@ def test_bootstrapped_metrics_equal_those_of_the_metrics_file_and_lie_within_the
     assert of_all == pytest.approx({name: whole[name] for name in of_all})
     found = intervals.bootstrap(y_true, resampled, resamples=200)
     assert all(found[f"{name}_low"] <= value <= found[f"{name}_high"] for name, value in of_all.items())
+
+
+def test_nan_is_never_classified_and_never_read_as_a_probability(tmp_path):
+    with pytest.raises(ValueError, match="a probability is NaN"):
+        metrics.is_correct(np.array([0, 1]), np.array([0.2, np.nan]), 0.5)
+    with pytest.raises(ValueError, match="a probability is NaN"):
+        metrics.classification_metrics(np.array([0, 1]), np.array([0.2, np.nan]))
+    path = tmp_path / "predictions.csv"
+    for value in ("nan", "", "inf", "1.5", "with_mask"):
+        path.write_text(f"path,cnn,mobilenet\na,0.5,0.25\nb,0.5,{value}\n")
+        with pytest.raises(UserError, match=rf"is damaged \(line 3: {value} is not a valid mobilenet\)"):
+            packing.read_predictions(path, ["path"], "predict")
+    path.write_text("path,cnn,mobilenet\na,0,1\n")
+    assert packing.read_predictions(path, ["path"], "predict")["mobilenet"].tolist() == [1]

@@ -293,7 +293,8 @@ def test_a_version_carries_the_modules_that_it_imports_and_no_others(repo, monke
     assert {f"face_mask/{module}.py" for module in packaging.CODE} == imported - {"pipeline/registry/pyfunc_model.py"}
     names = {name.partition(".")[0] for path in imported for name in graph.imported_names(Path(path))}
     names -= {"face_mask", *sys.stdlib_module_names}
-    provides = {one: {path.parts[0].removesuffix(".py") for path in files(one) or ()} for one in packaging.PACKAGES}
+    packages = (*packaging.PACKAGES, *packaging.DETECTOR_PACKAGES)
+    provides = {one: {path.parts[0].removesuffix(".py") for path in files(one) or ()} for one in packages}
     assert all(names & provided for one, provided in provides.items() if one != "mlflow")
     assert names <= set().union(*provides.values())
 
