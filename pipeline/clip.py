@@ -26,7 +26,7 @@ from face_mask import cropping, decoding, errors, files, video
 from face_mask.schema import LABELS
 from pipeline import tracking
 from pipeline.core import params
-from pipeline.dataset import unseen
+from pipeline.dataset import packing, unseen
 from pipeline.sources import annotated_images, archives
 from pipeline.synthetic import panning
 
@@ -53,11 +53,20 @@ def read_faces(rows: pd.DataFrame) -> Iterator[tuple[str, str, Image.Image, crop
     by_name = {one.name: one for one in annotated_images.read(unseen.ARCHIVE).images}
     with zipfile.ZipFile(unseen.ARCHIVE) as zf:
         for path, label, name in rows[["path", "label", "image"]].itertuples(index=False):
-            annotated = by_name[name]
-            image = decoding.open_rgb(archives.read_member(zf, annotated.image or name))[0]
+            annotated = by_name.get(name)
+            number = int(path.rpartition("#")[2]) if path != name else 1
+            if annotated is None or number > len(annotated.faces):
+                raise errors.UserError(
+                    f"{unseen.MANIFEST_PATH} has the face {path}, which {unseen.ARCHIVE} has not: run"
+                    " `dvc repro unseen_faces`"
+                )
+            try:
+                image = decoding.open_rgb(archives.read_member(zf, annotated.image or name))[0]
+            except (decoding.BadImage, zipfile.BadZipFile) as error:
+                raise packing.damaged(unseen.ARCHIVE, f"{name}: {error}", "unseen_download") from None
             box: cropping.Box | None = (0.0, 0.0, float(image.width), float(image.height))
             if path != name:
-                face = annotated.faces[int(path.rpartition("#")[2]) - 1]
+                face = annotated.faces[number - 1]
                 box = cropping.in_pixels(face.box, face.relative, *image.size) if face.box else None
             if box:
                 yield path, label, image, box

@@ -20,8 +20,6 @@ from pipeline.core import params
 from pipeline.dataset import packing
 from pipeline.scoring import calibration, curves, intervals, mcnemar, metrics
 
-PREDICTIONS = Path("data/predictions.csv")
-
 
 def model_metrics(
     table: pd.DataFrame, name: str, threshold: float, confidence: float, bins: int, resamples: int
@@ -65,16 +63,17 @@ def curve_tables(test: pd.DataFrame, threshold: float, bins: int) -> dict[str, p
 def main() -> None:
     with tracking.stage("evaluate") as run:
         p = params.load().evaluate
-        table = packing.read_table(PREDICTIONS, ["path", "label", "split", *MODELS], "predict")
+        table = packing.read_predictions(packing.PREDICTIONS_PATH, ["path", "label", "split"], "predict")
         results = {
             name: model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins, p.resamples)
             for name in MODELS
         }
+        tables = curve_tables(table[table["split"] == "test"], p.threshold, p.calibration_bins)
         for name in MODELS:
             path = Path("metrics") / f"{name}.json"
             files.write_json(path, results[name])
             run.log_model(name, results[name], artifacts=[path])
-        plots = curves.write(curve_tables(table[table["split"] == "test"], p.threshold, p.calibration_bins))
+        plots = curves.write(tables)
 
         versus = results["mobilenet"]["versus"]
         run.log({"mcnemar_p": versus["mcnemar_p"]}, artifacts=plots)

@@ -3,8 +3,8 @@
     python -m pipeline.live_eval
 
 Reads data/unseen/clip.* and models/exported/*.float32.tflite; writes metrics/live_cnn.json and
-metrics/live_mobilenet.json. Parameters: image_size, unseen.margin, evaluate.threshold, end_to_end.iou_threshold and
-live.*. For any other video: `python -m face_mask.replay VIDEO`.
+metrics/live_mobilenet.json. Parameters: image_size, detector.name, unseen.margin, evaluate.threshold,
+end_to_end.iou_threshold and live.*. For any other video: `python -m face_mask.replay VIDEO`.
 
 Latencies differ from run to run: they are printed and logged to MLflow, but not written to the files.
 """
@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
-from face_mask import errors, files, litert, replay, video
+from face_mask import errors, files, litert, lockfile, replay, video
 from face_mask.classifier import FaceClassifier
 from face_mask.schema import MODELS, TITLES, WITH_MASK, WITHOUT_MASK
 from face_mask.session import Session
 from pipeline import tracking
 from pipeline.core import params
+from pipeline.dataset import packing
 from pipeline.scoring.metrics import rounded
 
 CLIP, TABLE = Path("data/unseen/clip.mp4"), Path("data/unseen/clip.csv")
@@ -39,23 +38,37 @@ def replay_clip(p: params.Params) -> tuple[dict[str, dict], dict[str, Session]]:
             raise errors.UserError(f"{path} is missing: run `dvc repro clip`")
     classifiers = [
         FaceClassifier.load(
-            litert.path_of(name), name=name, size=p.image_size, margin=p.unseen.margin, threshold=p.evaluate.threshold
+            lockfile.checked(litert.path_of(name)),
+            name=name,
+            size=p.image_size,
+            margin=p.unseen.margin,
+            threshold=p.evaluate.threshold,
+            detector_name=p.detector.name,
         )
         for name in MODELS
     ]
     sessions = {name: Session(p.live, p.evaluate.threshold) for name in MODELS}
     accuracy = {name: replay.FrameAccuracy(p.end_to_end.iou_threshold) for name in MODELS}
-    table = pd.read_csv(TABLE)
-    boxes = table[["left", "top", "right", "bottom"]].to_numpy()
+    sides = ["left", "top", "right", "bottom"]
+    table = packing.read_table(
+        TABLE, ["label", *sides], "clip", {"label": str, **dict.fromkeys(sides, float)}, keep_default_na=True
+    )
+    boxes = table[sides].to_numpy()
     frames = replay.replay_video(CLIP, classifiers, sessions, p.live.detector_side)
-    # The clip has one frame per row of the table; anything else is a bug, on which `strict` raises.
+    n = 0
     try:
-        for faces, label, box in zip(frames, table["label"], boxes, strict=True):
-            if isinstance(label, str):  # NaN in a frame without a face
+        for faces in frames:
+            # The label is NaN in a frame without a face.
+            if n < len(table) and isinstance(label := table["label"].iloc[n], str):
                 for name in MODELS:
-                    accuracy[name].add(faces[name], label, tuple(box))
+                    accuracy[name].add(faces[name], label, tuple(boxes[n]))
+            n += 1
     except video.BadVideo as error:
-        raise errors.UserError(f"{CLIP} is damaged ({error}): run `dvc repro --force clip`") from None
+        raise packing.damaged(CLIP, error, "clip") from None
+    if n != len(table):
+        raise errors.UserError(
+            f"{CLIP} has {n} frames, but {TABLE} has {len(table)}, so one of them is cut: run `dvc repro --force clip`"
+        )
     return {name: without_timing(sessions[name].summary()) | accuracy[name].summary() for name in MODELS}, sessions
 
 

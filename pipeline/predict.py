@@ -10,8 +10,6 @@ Expect 35 s for 7,450 images on 2 cores.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -21,8 +19,6 @@ from pipeline import tracking
 from pipeline.dataset import packing
 from pipeline.models import saving
 from pipeline.models.predicting import predict
-
-PREDICTIONS = Path("data/predictions.csv")
 
 
 def predictions_table(manifest: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
@@ -38,9 +34,9 @@ def main() -> None:
     with tracking.stage("predict") as run:
         table = predictions_table(packing.read_manifest(), packing.open_images())
         # Six digits: what follows them is rounding error, which differs between machines.
-        files.write_csv(PREDICTIONS, table, "%.6f")
-        run.log({"images": len(table)}, artifacts=[PREDICTIONS])
-        run.report(f"{len(table)} images by {len(MODELS)} models in {PREDICTIONS}")
+        files.write_csv(packing.PREDICTIONS_PATH, table, "%.6f")
+        run.log({"images": len(table)}, artifacts=[packing.PREDICTIONS_PATH])
+        run.report(f"{len(table)} images by {len(MODELS)} models in {packing.PREDICTIONS_PATH}")
 
 
 if __name__ == "__main__":

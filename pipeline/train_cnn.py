@@ -8,7 +8,7 @@ image_size, model.dropout, cnn.*, augment.*. Reads training and validation image
 
 from __future__ import annotations
 
-from face_mask import errors, files
+from face_mask import errors
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.dataset import packing
@@ -45,9 +45,9 @@ def main() -> None:
             epochs=p.cnn.epochs,
             label_smoothing=p.cnn.label_smoothing,
             patience=p.cnn.patience,
+            rate_key="cnn.learning_rate",
         )
-        saving.save(model, "cnn")
-        files.write_csv(saving.history_path("cnn"), history)
+        saving.save(model, "cnn", history)
         best = fit.best_epoch(history)
         run.log_training("cnn", history=history, metrics=best, artifacts=saving.paths("cnn"))
         run.report(

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from face_mask import errors, files
+from face_mask import errors
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.dataset import packing
@@ -48,6 +48,7 @@ def main() -> None:
             epochs=m.head_epochs,
             label_smoothing=m.label_smoothing,
             patience=m.patience,
+            rate_key="mobilenet.head_learning_rate",
         ).assign(phase="head")
 
         model = mobilenet.assemble(backbone, head, p.image_size)
@@ -69,12 +70,12 @@ def main() -> None:
                 epochs=m.fine_tune_epochs,
                 label_smoothing=m.label_smoothing,
                 patience=m.patience,
+                rate_key="mobilenet.fine_tune_learning_rate",
             )
             history = pd.concat([history, fine_tuning.assign(phase="fine-tune")], ignore_index=True)
 
         history["epoch"] = np.arange(1, len(history) + 1)
-        saving.save(model, "mobilenet")
-        files.write_csv(saving.history_path("mobilenet"), history)
+        saving.save(model, "mobilenet", history)
         best = fit.best_epoch(history)
         run.log_training("mobilenet", history=history, metrics=best, artifacts=saving.paths("mobilenet"))
         run.report(

@@ -4,17 +4,15 @@
 
 Reads data/split/, data/unseen/, both predictions.csv and models/; writes data/xai.csv (a row per image and model), from
 which metrics/xai_cnn.json and metrics/xai_mobilenet.json are computed, and the panels under plots/xai/.
-Parameters: seed, evaluate.threshold, evaluate.confidence, xai.*.
+Parameters: seed, detector.name, evaluate.threshold, evaluate.confidence, xai.*.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from face_mask import detector, errors, files
 from face_mask.schema import MODELS, TITLES
@@ -24,6 +22,7 @@ from pipeline.core.values import flatten
 from pipeline.dataset import packing, unseen
 from pipeline.explain import focus, one_model, panels, sampling, summary
 from pipeline.scoring.metrics import rounded
+from pipeline.training import fit
 
 TABLE = Path("data/xai.csv")
 PLOTS = Path("plots/xai")
@@ -37,30 +36,29 @@ def choose_images(p: params.Params) -> tuple[pd.DataFrame, np.ndarray]:
     images = np.stack([arrays[name][row] for name, row in zip(chosen["set"], chosen["row"], strict=True)])
     side = images.shape[1]
     for i in np.flatnonzero(chosen[unseen.BOX].isna().any(axis=1)):
-        detections = detector.detect(images[i])
+        detections = detector.detect(images[i], name=p.detector.name)
         if len(detections):
             chosen.loc[i, unseen.BOX] = detections[0, :4] / side
     return chosen, images
 
 
 def draw_panels(chosen: pd.DataFrame, images: np.ndarray, views: dict[str, list[panels.View]]) -> list[Path]:
-    """Draw one PNG per set, class and outcome under plots/xai/; those of an earlier run are removed."""
-    for stale in PLOTS.glob("*.png"):
-        stale.unlink()
+    """Draw one PNG per set, class and outcome under plots/xai/; others, of an earlier run, are removed at the end."""
     paths = []
     for name, part in chosen[chosen["panel"] != ""].groupby("panel"):
         path = PLOTS / f"{name}.png"
         of_models = {model: [of_model[i] for i in part.index] for model, of_model in views.items()}
         panels.draw(path, panels.panel_title(str(name)), list(images[part.index]), part["label"].to_list(), of_models)
         paths.append(path)
+    for stale in {*PLOTS.glob("*.png")} - {*paths}:
+        stale.unlink()
     return paths
 
 
 def main() -> None:
     with tracking.stage("xai") as run:
         p = params.load()
-        keras.utils.set_random_seed(p.seed)
-        tf.config.experimental.enable_op_determinism()
+        fit.make_repeatable(p.seed)
         seconds = dict.fromkeys(("attributions", "faithfulness", "randomization"), 0.0)
         chosen, images = choose_images(p)
 

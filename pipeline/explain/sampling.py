@@ -12,7 +12,7 @@ from pipeline.dataset import packing, unseen
 
 # set: its images, its manifest, its predictions, the stage that writes the predictions
 SOURCES = {
-    "test": (packing.IMAGES_PATH, packing.MANIFEST_PATH, Path("data/predictions.csv"), "predict"),
+    "test": (packing.IMAGES_PATH, packing.MANIFEST_PATH, packing.PREDICTIONS_PATH, "predict"),
     "unseen": (unseen.IMAGES_PATH, unseen.MANIFEST_PATH, Path("data/unseen/predictions.csv"), "unseen_eval"),
 }
 PANEL_IMAGES = 4  # of each set, class and outcome
@@ -25,10 +25,12 @@ def read_set(name: str, threshold: float) -> pd.DataFrame:
     annotated), and `correct`: whether both models classify the image correctly.
     """
     _, manifest_path, predictions_path, stage = SOURCES[name]
-    predictions = packing.read_table(predictions_path, ["path", "label", *MODELS], stage)
-    manifest = packing.read_manifest(manifest_path)
+    predictions = packing.read_predictions(predictions_path, ["path", "label"], stage)
+    manifest = (packing if name == "test" else unseen).read_manifest(manifest_path)
     manifest = manifest[(manifest["split"] == name) & manifest["label"].isin(LABELS)]
     manifest = manifest.reindex(columns=["path", "row", *unseen.BOX]).assign(set=name)
+    if lacking := set(manifest["path"]) - set(predictions["path"]):
+        raise packing.damaged(predictions_path, f"it has no row for {min(lacking)}", stage)
     table = manifest.merge(predictions[["path", "label", *MODELS]], on="path", validate="one_to_one")
     table[unseen.BOX] = table[unseen.BOX].apply(pd.to_numeric, errors="coerce")
     with_mask = table["label"] == LABELS[1]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 
 import keras
+import numpy as np
 import pandas as pd
 import tensorflow as tf
+
+from face_mask.errors import UserError
 
 
 def make_repeatable(seed: int) -> None:
@@ -25,6 +28,7 @@ def fit(
     epochs: int,
     label_smoothing: float,
     patience: int,
+    rate_key: str,
 ) -> pd.DataFrame:
     """Train `model` in place, restore the weights of its best epoch, and return the history, one row per epoch.
 
@@ -32,11 +36,14 @@ def fit(
     `patience` epochs without a lower validation loss. The columns are epoch, learning_rate, loss, accuracy, val_loss
     and val_accuracy; loss and accuracy are measured on augmented batches in training mode, so they are worse than
     those of validation.
+
+    Raises UserError, naming the parameter `rate_key` of the learning rate, if a loss or the best epoch's weights are
+    not finite.
     """
     model.compile(
         optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), metrics=["accuracy"]
     )
-    keeper = BestEpoch(model.name, epochs, patience)
+    keeper = BestEpoch(model.name, epochs, patience, rate_key)
     averaged = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if optimizer.use_ema else []
     model.fit(
         without_autotune(batches),
@@ -70,11 +77,14 @@ def best_epoch(history: pd.DataFrame) -> dict[str, float]:
 
 
 class BestEpoch(keras.callbacks.Callback):
-    """Records the history, keeps the weights with the lowest validation loss, and prints a line per epoch."""
+    """Records the history, keeps the weights with the lowest validation loss, and prints a line per epoch.
 
-    def __init__(self, name: str, epochs: int, patience: int):
+    Raises UserError that names `rate_key` in the first epoch whose losses or best weights are not finite.
+    """
+
+    def __init__(self, name: str, epochs: int, patience: int, rate_key: str):
         super().__init__()
-        self.name, self.epochs, self.patience = name, epochs, patience
+        self.name, self.epochs, self.patience, self.rate_key = name, epochs, patience, rate_key
         self.best_loss, self.best_epoch = float("inf"), 0
         self.best_weights: list = []
         self.history: list[dict[str, float]] = []
@@ -86,9 +96,15 @@ class BestEpoch(keras.callbacks.Callback):
         rate = float(self.model.optimizer.learning_rate)
         row = {"epoch": epoch + 1, "learning_rate": rate} | {name: float(logs[name]) for name in names}
         self.history.append(row)
+        for name in ("loss", "val_loss"):
+            if not np.isfinite(row[name]):
+                raise self.diverged(epoch, f"{name} is {row[name]}")
         if row["val_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = row["val_loss"], epoch + 1
             self.best_weights = self.model.get_weights()
+            # A ReLU may turn NaN into 0, so the loss alone does not show it.
+            if not all(np.isfinite(one).all() for one in self.best_weights):
+                raise self.diverged(epoch, "weights are not finite")
         elif epoch + 1 - self.best_epoch >= self.patience:
             self.model.stop_training = True
         elapsed = time.time() - self.started
@@ -98,4 +114,10 @@ class BestEpoch(keras.callbacks.Callback):
             f"  val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.4f}"
             f"  {elapsed:.0f} s, at most {left:.0f} s to go",
             flush=True,
+        )
+
+    def diverged(self, epoch: int, reason: str) -> UserError:
+        return UserError(
+            f"the training of {self.name} diverged in epoch {epoch + 1} of {self.epochs} ({reason}): lower"
+            f" {self.rate_key} in params.yaml"
         )

@@ -68,7 +68,12 @@ class Muon(keras.optimizers.AdamW):
 
 
 def cosine_schedule(peak: float, steps: int, warmup: float = 0.05) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first fraction `warmup` of `steps`, then a half cosine from `peak` to zero."""
+    """Linear warm-up over the first fraction `warmup` of `steps`, then a half cosine from `peak` to zero.
+
+    A single step has the learning rate `peak`.
+    """
+    if steps == 1:
+        return keras.optimizers.schedules.CosineDecay(peak, 1)
     warmup_steps = max(1, round(warmup * steps))
     return keras.optimizers.schedules.CosineDecay(
         0.0, steps - warmup_steps, warmup_target=peak, warmup_steps=warmup_steps
