@@ -59,6 +59,7 @@ lock-check: install  ## fail if dvc.lock does not match the code or the paramete
 	$(BIN)/python -m tools.check_lock
 
 ui: install  ## serve MLflow's user interface on http://localhost:5000
+	@echo 'The runs: http://localhost:5000/#/experiments/1?workflowType=machine_learning'
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 serve: install  ## serve the champion with MLflow's model server on http://127.0.0.1:5001, or PORT=…

@@ -7,9 +7,11 @@ import hashlib
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -394,3 +396,62 @@ def test_a_killed_training_leaves_no_half_written_model(repo, tmp_path):
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert [path.name for path in (folder / "models").iterdir() if "cnn" in path.name] == []
+
+
+@pytest.fixture(params=["folder", "s3"])
+def remote(request, tmp_path, monkeypatch) -> Iterator[list[list[str]]]:
+    """The commands of docs/remote.md that add a remote: a folder, or a bucket of rclone's S3 server on this machine."""
+    storage = tmp_path / "storage"
+    if request.param == "folder":
+        yield [["remote", "add", "--default", "storage", str(storage)]]
+        return
+    pytest.importorskip("dvc_s3", reason="needs dvc-s3")
+    rclone = shutil.which("rclone", path=scratch.environment()["PATH"])
+    if rclone is None:
+        pytest.skip("needs rclone")
+    (storage / "face-mask").mkdir(parents=True)  # a bucket
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [rclone, "serve", "s3", "--auth-key", "key,secret", "--addr", address, str(storage)]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        next(line for line in server.stderr if "Starting s3 server" in line)
+        yield [
+            ["remote", "add", "--default", "storage", "s3://face-mask/dvc"],
+            ["remote", "modify", "storage", "endpointurl", f"http://{address}"],
+        ]
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def test_a_clone_gets_models_and_data_from_a_remote(repo, remote, tmp_path):
+    """As in docs/remote.md: push, then in a clone that has no cache get, artifacts get, and pull."""
+    author, clone = tmp_path / "author", tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(repo), str(author))
+    (author / ".dvc/config.local").write_text(f"[cache]\n    dir = {repo / '.dvc/cache'}\n")
+    for command in remote:
+        dvc(author, *command)
+    git(author, "commit", "-qam", "remote")
+    for name in ("mobilenet", "face-mask"):
+        git(author, "tag", "--annotate", f"{name}@v1.0.0", "--message", "first version")
+    dvc(author, "push")
+    git(tmp_path, "clone", "-q", str(author), str(clone))
+    assert not (clone / ".dvc/cache").exists() and not list(clone.glob("models/exported/*.tflite"))
+
+    exported, packaged = "models/exported/mobilenet.float32.tflite", "face_mask/model/model.tflite"
+    dvc(tmp_path, "get", str(clone), exported, "--out", "by_path.tflite")
+    dvc(tmp_path, "artifacts", "get", str(clone), "mobilenet", "--out", "by_name.tflite")
+    dvc(tmp_path, "artifacts", "get", str(clone), "face-mask", "--out", "packaged.tflite")
+    assert digest(tmp_path / "by_path.tflite") == digest(tmp_path / "by_name.tflite") == digest(repo / exported)
+    assert digest(tmp_path / "packaged.tflite") == digest(repo / packaged)
+
+    dvc(clone, "pull")
+    stages = yaml.safe_load((repo / "dvc.yaml").read_text())["stages"]
+    written = {path for stage in stages.values() for path in outputs(stage)}
+    assert {path: digest(clone / path) for path in written} == {path: digest(repo / path) for path in written}
+    assert stages_run(dvc(clone, "repro")) == []
+    assert git(clone, "status", "--porcelain") == ""

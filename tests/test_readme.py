@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ import networkx as nx
 import pytest
 import yaml
 
+from face_mask.schema import TITLES
 from pipeline.core import params
 from pipeline.reporting import cells, comparison_table
 from tools import readme
@@ -49,7 +51,28 @@ def test_the_tables_hold_the_values_of_the_committed_metrics(path, name, block):
     assert readme.written(text, name, block()) == text
     assert readme.written(text, name, "other") != text
     with pytest.raises(ValueError, match="missing"):
-        readme.written(text.replace(f"<!-- /{name} -->", ""), name, block())
+        readme.written(text.replace(readme.markers(name)[1], ""), name, block())
+
+
+def test_the_model_card_begins_with_metadata_for_the_hugging_face_hub():
+    """The fields that its specification requires, and the metrics of both models on both data sets."""
+    card = Path("docs/model_card.md").read_text(encoding="utf-8")
+    before, block, _ = re.split(r"^---\n", card, maxsplit=2, flags=re.MULTILINE)
+    found = yaml.safe_load(block)
+    assert before == "" and found == yaml.safe_load(readme.metadata())
+    assert found["license"] == "mit" and found["pipeline_tag"] == "image-classification"
+    assert {"library_name", "tags", "datasets", "metrics"} <= set(found)
+    assert [entry["name"] for entry in found["model-index"]] == list(TITLES.values())
+    for model, entry in zip(TITLES, found["model-index"], strict=True):
+        test = json.loads(Path(f"metrics/{model}.json").read_text(encoding="utf-8"))["test"]
+        unseen = json.loads(Path(f"metrics/unseen_{model}.json").read_text(encoding="utf-8"))
+        assert [result["dataset"]["split"] for result in entry["results"]] == ["test", "unseen"]
+        for result, metrics in zip(entry["results"], (test, unseen), strict=True):
+            assert result["task"]["type"] == found["pipeline_tag"] and result["dataset"]["name"]
+            assert re.fullmatch(r"[\w.-]+/[\w.-]+", result["dataset"]["type"])
+            values = {metric["name"].partition(": ")[2]: metric["value"] for metric in result["metrics"]}
+            assert values["accuracy"] == metrics["accuracy"] and values["ROC AUC"] == metrics["roc_auc"]
+            assert {metric["type"] for metric in result["metrics"]} == set(found["metrics"])
 
 
 def test_every_row_of_both_tables_is_one_of_the_report():

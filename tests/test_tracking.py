@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -20,12 +21,13 @@ from typing import Any
 import pytest
 
 import pipeline
-from face_mask import files
+from face_mask import files, lockfile
 from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.core.values import flatten
+from pipeline.tracking import runs as tracking_runs
 from pipeline.tracking import snapshot, stage_runs, sync, values
 from pipeline.tracking.store import tracking_uri
 
@@ -193,6 +195,144 @@ def test_one_row_a_model(store: Path) -> None:
         [parent.info.experiment_id], "tags.kind = 'model' and metrics.`test.accuracy` > 0.905"
     )
     assert [run.info.run_name for run in table] == ["mobilenet"]
+
+
+def test_parent_has_all_parameters_and_both_models_main_metrics(store: Path) -> None:
+    for model in MODELS:
+        train(model, metrics={"best.val_loss": 0.25})
+        add_findings(model)
+    [parent] = runs("tags.kind = 'experiment'")
+    assert parent.data.params == values.read_params()
+    main = {"best.val_loss": 0.25, "val.accuracy": 0.95, "test.accuracy": 0.9, "unseen.accuracy": 0.7}
+    assert parent.data.metrics == {f"cnn.{k}": v for k, v in main.items()} | {
+        f"mobilenet.{k}": v for k, v in (main | {"test.accuracy": 0.91, "unseen.accuracy": 0.8}).items()
+    }
+    sync.main()
+    sync.main()
+    [again] = runs("tags.kind = 'experiment'")
+    assert again.data.metrics == parent.data.metrics and again.data.tags == parent.data.tags
+    assert len(client().get_metric_history(parent.info.run_id, "cnn.test.accuracy")) == 1
+
+
+def test_parents_metrics_follow_the_models(store: Path) -> None:
+    train("cnn", metrics={"best.val_loss": 0.25})
+    add_findings("cnn")
+    train("cnn", digest="other", metrics={"best.val_loss": 0.5})
+    [parent] = runs("tags.kind = 'experiment'")
+    assert parent.data.metrics["cnn.best.val_loss"] == 0.5
+    assert math.isnan(parent.data.metrics["cnn.test.accuracy"])
+    stage_runs.log_model_metrics("cnn", digest="other", metrics={"test.accuracy": 0.8})
+    [parent] = runs("tags.kind = 'experiment'")
+    assert parent.data.metrics["cnn.test.accuracy"] == 0.8
+    assert math.isnan(parent.data.metrics["cnn.unseen.accuracy"])
+
+
+def test_an_earlier_store_gets_what_it_lacks(store: Path) -> None:
+    experiment = client().create_experiment("face-mask", artifact_location=(store / "mlartifacts").as_uri())
+    client().set_experiment_tag(experiment, "mlflow.experimentKind", "genai_development_inferred")
+    client().set_experiment_tag(experiment, "mlflow.note.content", "mine")
+    tags = {"kind": "experiment", **tracking_runs.experiment_tags()}
+    parent = client().create_run(experiment, tags=tags, run_name="earlier").info.run_id
+    tags = {"mlflow.parentRunId": parent, "stage": "train_cnn", "kind": "model", "model.digest": digest("cnn")}
+    client().create_run(experiment, tags={**tags, "model": "cnn", "mlflow.note.content": "mine"}, run_name="cnn")
+    sync.main()
+    tags = client().get_experiment(experiment).tags
+    assert tags == {**tags, "mlflow.experimentKind": "custom_model_development", "mlflow.note.content": "mine"}
+    [parent] = runs("tags.kind = 'experiment'")
+    assert parent.data.params["model.dropout"] == "0.5"
+    assert parent.data.metrics["mobilenet.unseen.accuracy"] == 0.8
+    assert parent.data.tags["mlflow.note.content"].startswith("DVC experiment `earlier`")
+    cnn, mobilenet = rows()
+    assert cnn.data.tags["mlflow.note.content"] == "mine"
+    assert mobilenet.data.tags["mlflow.note.content"].startswith("Stage `train_mobilenet`: MobileNetV2")
+
+
+def test_descriptions_say_what_a_run_is_and_which_parameters_were_changed(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> str:
+        who = "-c", "user.name=a", "-c", "user.email=a@example.org"
+        return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    stage_runs.log_stage("evaluate", params={}, started=time.time())
+    git("init", "--quiet")
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "one")
+    monkeypatch.setenv("DVC_EXP_NAME", "dry-pond")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", commit := git("rev-parse", "HEAD"))
+    Path("params.yaml").write_text(PARAMS.replace("dropout: 0.5", "dropout: 0.4") + "new: 1\n")
+    stage_runs.log_stage("evaluate", params={}, started=time.time())
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "ab" * 20)  # which this repository does not have
+    stage_runs.log_stage("unheard_of", params={}, started=time.time())
+
+    found = {run.info.run_id: run.data.tags["mlflow.note.content"] for run in runs()}
+    unknown, changed, plain = (found[run.info.run_id] for run in runs("tags.kind = 'experiment'"))
+    if "abababab" not in unknown:
+        unknown, changed = changed, unknown
+    assert changed.startswith(f"DVC experiment `dry-pond` on commit `{commit[:8]}`. Parameters that differ from that")
+    assert "commit: `model.dropout` 0.5 → 0.4, `new` missing → 1. The metrics" in changed
+    assert "differ" not in unknown + plain
+    first, second = runs("tags.stage = 'evaluate'")
+    assert found[first.info.run_id].startswith("Stage `evaluate`: metrics and curves of both models")
+    assert found[second.info.run_id] == found[first.info.run_id]
+    assert any(note.startswith("Stage `unheard_of`. Param") for note in found.values())
+
+
+def lock(*, weights: str | None = None, images: str = "images", unseen: str = "unseen") -> None:
+    """Write dvc.lock: the current data and, with the digest of the weights, what the stages read that used them."""
+    data = [{"path": "data/split/images.npy", "md5": images}, {"path": "data/split/manifest.csv", "md5": "split"}]
+    faces = [{"path": "data/unseen/manifest.csv", "md5": unseen}]
+    stages: dict[str, Any] = {
+        "decode": {"outs": data[:1]},
+        "split": {"outs": data[1:]},
+        "unseen_faces": {"outs": faces},
+    }
+    if weights:
+        made = {"path": "models/cnn.weights.h5", "md5": weights}
+        stages |= {"train_cnn": {"deps": data, "outs": [made]}, "unseen_eval": {"deps": [*faces, made]}}
+    Path("dvc.lock").write_text(json.dumps({"stages": stages}))
+
+
+def datasets_of(run: Any) -> dict[str, tuple[str, str]]:
+    return {
+        one.dataset.name: (one.dataset.digest, one.tags[0].value)
+        for one in client().get_run(run.info.run_id).inputs.dataset_inputs
+    }
+
+
+DATASETS = {
+    "data/split/images.npy": ("images", "training"),
+    "data/split/manifest.csv": ("split", "training"),
+    "data/unseen/manifest.csv": ("unseen", "unseen"),
+}
+
+
+def test_rows_name_the_data_with_the_digests_in_dvc_lock(store: Path) -> None:
+    lock()
+    train("cnn")
+    [cnn] = rows()
+    assert datasets_of(cnn) == {name: found for name, found in DATASETS.items() if "split" in name}
+    add_findings("cnn")
+    lock(weights=lockfile.file_md5(Path("models/cnn.weights.h5")))
+    sync.main()
+    sync.main()
+    assert datasets_of(rows()[0]) == DATASETS
+    train("cnn")  # the same weights, so DVC evaluates nothing
+    assert datasets_of(rows()[0]) == DATASETS
+
+
+def test_sync_names_the_data_that_the_stages_read(store: Path) -> None:
+    lock(weights=lockfile.file_md5(Path("models/cnn.weights.h5")))
+    sync.main()
+    cnn, mobilenet = rows()
+    assert datasets_of(cnn) == DATASETS
+    assert "data/split/images.npy" not in datasets_of(mobilenet)
+
+
+def test_sync_names_no_training_data_of_other_weights(store: Path) -> None:
+    lock(weights="of another training", images="other")
+    sync.main()
+    assert "data/split/images.npy" not in datasets_of(rows()[0])
 
 
 def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.CaptureFixture) -> None:
@@ -478,16 +618,24 @@ def test_a_server_elsewhere_and_its_death(
     with server(*arguments, folder=there) as (uri, process):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         tracking.check()
+        lock()
         train("cnn", artifacts=[Path("plots"), Path("models/history_cnn.csv")])
         sync.main()
         cnn, mobilenet = rows(uri)
         assert cnn.data.metrics["test.accuracy"] == 0.9
         assert mobilenet.data.metrics["unseen.accuracy"] == 0.8
+        [parent] = runs("tags.kind = 'experiment'", uri)
+        assert parent.data.params == values.read_params()
+        assert parent.data.metrics["mobilenet.unseen.accuracy"] == 0.8
+        assert [one.dataset.digest for one in cnn.inputs.dataset_inputs] == ["images", "split"]
         assert {one.path for one in client(uri).list_artifacts(cnn.info.run_id)} >= {"plots", "history_cnn.csv"}
         assert len(list((there / "files").rglob("history_cnn.csv"))) == 1
         assert len(list((there / "files").rglob("plots/roc.csv"))) == 1
         assert not list(repo.glob("ml*/*"))
         assert not (repo / "mlflow.db").exists()
+        train("cnn", digest="other")
+        [parent] = runs("tags.kind = 'experiment'", uri)
+        assert math.isnan(parent.data.metrics["cnn.test.accuracy"])
 
         stop(process)
         capsys.readouterr()

@@ -4,6 +4,7 @@ python -m tools.readme           check that both documents are up to date
 python -m tools.readme --write   update them
 
 The README's table consists of the main rows of the report's comparison table (pipeline/reporting/comparison_table.py).
+The model card begins with metadata for the Hugging Face Hub, https://huggingface.co/docs/hub/model-cards.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import yaml
 
 from face_mask.schema import MODELS, TITLES
 from pipeline.core import params
@@ -60,6 +63,58 @@ def subsets() -> str:
         sizes = {model: json.loads(path.read_text(encoding="utf-8"))["by_size"] for model, path in paths.items()}
         lines += [[f"unseen, face of {title}", *cells] for title, _, *cells in by_size(sizes)[1:]]
     return markdown(lines)
+
+
+# Metrics in the Hub's `model-index`: key in metrics/*.json, the Hub's identifier, title.
+INDEXED = [
+    ("accuracy", "accuracy", "accuracy"),
+    ("recall_with_mask", "recall", "recall, with mask"),
+    ("recall_without_mask", "recall", "recall, without mask"),
+    ("roc_auc", "roc_auc", "ROC AUC"),
+]
+
+
+def metadata() -> str:
+    """The model card's YAML for the Hugging Face Hub, with the metrics of both models on test and unseen images.
+
+    The Hub shows a metric's name without that of its model, and huggingface_hub merges the entries of several models
+    on one data set, so each name contains the model.
+    """
+    trained_on = read("data.json")["name"]
+    index = []
+    for model, title in TITLES.items():
+        sets = [(trained_on, "test", "grouped test images", read(f"{model}.json")["test"])]
+        if (METRICS / f"unseen_{model}.json").is_file():
+            sets.append((read("unseen_data.json")["name"], "unseen", "unseen faces", read(f"unseen_{model}.json")))
+        results = [
+            {
+                "task": {"type": "image-classification", "name": "face mask or not"},
+                "dataset": {"type": dataset, "name": f"{dataset}, {name}", "split": split},
+                "metrics": [
+                    {"type": kind, "name": f"{title}: {metric}", "value": values[key]}
+                    for key, kind, metric in INDEXED
+                    if values[key] is not None
+                ],
+            }
+            for dataset, split, name, values in sets
+        ]
+        index.append({"name": title, "results": [result for result in results if result["metrics"]]})
+    card = {
+        "language": "en",
+        "license": "mit",
+        "library_name": "litert",
+        "pipeline_tag": "image-classification",
+        "tags": ["face-mask", "mobilenet_v2", "litert", "tflite", "onnx", "keras"],
+        "datasets": [trained_on],  # on Kaggle
+        "metrics": list(dict.fromkeys(kind for _, kind, _ in INDEXED)),
+        "model-index": index,
+    }
+    return yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120).rstrip("\n")
+
+
+def read(name: str) -> dict:
+    """Return the content of a file in metrics/."""
+    return json.loads((METRICS / name).read_text(encoding="utf-8"))
 
 
 def packaged() -> str:
@@ -120,12 +175,14 @@ def export() -> str:
     return markdown(lines)
 
 
+METADATA = "metadata"  # YAML, in which HTML comments are not allowed
 # (document, name in its markers, function that generates the block)
 BLOCKS: list[tuple[Path, str, Callable[[], str]]] = [
     (Path("README.md"), "headline", headline),
     (Path("docs/results.md"), "results", results),
     (Path("docs/results.md"), "end to end", end_to_end),
     (Path("docs/results.md"), "export", export),
+    (Path("docs/model_card.md"), METADATA, metadata),
     (Path("docs/model_card.md"), "results", subsets),
     (Path("docs/model_card.md"), "packaged", packaged),
 ]
@@ -133,12 +190,20 @@ BLOCKS: list[tuple[Path, str, Callable[[], str]]] = [
 
 def written(text: str, name: str, block: str) -> str:
     """Insert `block` between a document's markers of this name. Raises ValueError if it has none."""
-    begin, end = f"<!-- {name}: python -m tools.readme --write -->", f"<!-- /{name} -->"
+    begin, end = markers(name)
     before, opened, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not opened or not closed:
         raise ValueError(f"{begin} or {end} is missing")
     return f"{before}{begin}\n{block}\n{end}{after}"
+
+
+def markers(name: str) -> tuple[str, str]:
+    """Return the comments that enclose a block."""
+    opening, closing = f"{name}: python -m tools.readme --write", f"/{name}"
+    if name == METADATA:
+        return f"# {opening}", f"# {closing}"
+    return f"<!-- {opening} -->", f"<!-- {closing} -->"
 
 
 def main() -> None:

@@ -4,7 +4,9 @@
     mlflow ui --backend-store-uri sqlite:///mlflow.db        view the runs, from the repository root
 
 The run of a training stage is the row of its model: `evaluate`, `unseen_eval` and `xai` add their metrics to it, which
-they find by the digest of the weights. In MLflow's table the filter `tags.kind = 'model'` shows one row per model.
+they find by the digest of the weights. Its datasets are the files that the training and `unseen_eval` read, with their
+digests in dvc.lock. The parent run has all parameters and both models' main metrics: it is what MLflow lists and
+compares at first.
 
 The store is mlflow.db in the repository root with mlartifacts/ beside it, or the one in MLFLOW_TRACKING_URI if set.
 A stage calls `check` when it starts and logs after its outputs are written; a store that fails then causes a warning.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from face_mask import lockfile
 from pipeline.tracking.store import workspace
@@ -23,20 +23,18 @@ def of_training(model: str, *, running: bool) -> list[DatasetInput]:
     `running`: the training is this stage, which dvc.lock does not have yet, and its data are the current ones.
     Otherwise the weights on disk must be those in dvc.lock.
     """
-    stages = lockfile.read(workspace() / lockfile.LOCK)
     if running:
-        return inputs(TRAINING, current(stages), "training")
+        return inputs(TRAINING, current(), "training")
     weights = f"models/{model}.weights.h5"
     path = workspace() / weights
-    if not path.is_file() or current(stages).get(weights) != lockfile.file_md5(path):
+    if not path.is_file() or current().get(weights) != lockfile.file_md5(path):
         return []
-    return inputs(TRAINING, read_by(f"train_{model}", stages), "training")
+    return inputs(TRAINING, read_by(f"train_{model}"), "training")
 
 
 def of_unseen(*, running: bool) -> list[DatasetInput]:
     """The unseen faces; `running`: the evaluation is this stage, which dvc.lock does not have yet."""
-    stages = lockfile.read(workspace() / lockfile.LOCK)
-    return inputs(UNSEEN, current(stages) if running else read_by("unseen_eval", stages), "unseen")
+    return inputs(UNSEEN, current() if running else read_by("unseen_eval"), "unseen")
 
 
 def unseen_of(run: Run) -> list[DatasetInput]:
@@ -50,14 +48,15 @@ def log(client: MlflowClient, run: Run, inputs: list[DatasetInput]) -> None:
         client.log_inputs(run.info.run_id, inputs)
 
 
-def current(stages: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of every stage's outputs, by path."""
-    return {out["path"]: out["md5"] for entry in stages.values() for out in entry.get("outs", ()) if "md5" in out}
+def current() -> dict[str, str]:
+    """The digest of every stage's outputs, by path. Raises UserError if dvc.lock is damaged."""
+    return {path: md5 for path, (_, md5) in lockfile.outputs(workspace()).items()}
 
 
-def read_by(stage: str, stages: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of everything that a stage read, by path."""
-    return {dep["path"]: dep["md5"] for dep in stages.get(stage, {}).get("deps", ()) if "md5" in dep}
+def read_by(stage: str) -> dict[str, str]:
+    """The digest of everything that a stage read, by path. Raises UserError if dvc.lock is damaged."""
+    deps = lockfile.read(workspace() / lockfile.LOCK).get(stage, {}).get("deps", ())
+    return {dep["path"]: dep["md5"] for dep in deps if "md5" in dep}
 
 
 def inputs(paths: tuple[str, ...], digests: Mapping[str, str], context: str) -> list[DatasetInput]:

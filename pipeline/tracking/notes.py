@@ -11,8 +11,9 @@ import pipeline
 TAG = "mlflow.note.content"
 EXPERIMENT = """\
 A small CNN and MobileNetV2, which classify faces as with or without a face mask. Each run in the list is one DVC \
-experiment, with all its parameters and both models' accuracies. To compare two, tick both, press *Compare* and switch \
-on *Show diff only*. The arrow beside a run opens its stages; the filter `tags.kind = 'model'` lists one run per model.
+experiment, with all its parameters and both models' accuracies. To compare two, tick both and press *Compare*; \
+below, *Show diff only* hides equal values. The + beside a run lists those of its stages, and with the filter \
+`tags.kind = 'model'` only those of its two models.
 """
 LIVE = "A session of the live page or a replayed video: frame rate, latency and predictions of one model."
 
