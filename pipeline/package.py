@@ -9,7 +9,8 @@ Parameters: package.max_megabytes, export.max_accuracy_drop, evaluate.threshold,
 evaluate.calibration_bins, and the settings in the card: image_size, unseen.margin, unseen.url_*, detector, live.
 
 The model is that with the higher validation accuracy, as in the registry; its int8 file is taken if that loses at most
-export.max_accuracy_drop of Keras's test accuracy, else its float16 file. If that is too large, it is the other model's.
+export.max_accuracy_drop of Keras's validation accuracy, else its float16 file. If that is too large, it is the other
+model's.
 Nothing depends on metrics/export.json, whose latencies differ from run to run.
 """
 
