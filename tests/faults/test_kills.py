@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -151,10 +152,11 @@ def test_stages_that_outlive_dvc_replace_nothing(finished, tmp_path, seen):
 
         def kill_dvc(dvc: subprocess.Popen, process: psutil.Process) -> None:
             dvc.kill()
-            process.suspend()
-            if any(file.path.endswith("mlflow.db.lock") for file in process.open_files()):
-                process.resume()  # it is logging, under a lock for which the next run would wait
-            orphans.append(process)
+            with suppress(psutil.NoSuchProcess):  # it ended in this moment
+                process.suspend()
+                if any(file.path.endswith("mlflow.db.lock") for file in process.open_files()):
+                    process.resume()  # it is logging, under a lock for which the next run would wait
+                orphans.append(process)
 
         for i in range(KILLS):
             if changed:
@@ -163,7 +165,8 @@ def test_stages_that_outlive_dvc_replace_nothing(finished, tmp_path, seen):
         (repo / "params.yaml").write_bytes(before)
         finish(repo, stage, log)
         for process in orphans:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
         _, alive = psutil.wait_procs(orphans, 300)
         assert not alive
         check(repo, finished, stage)
