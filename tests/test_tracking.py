@@ -768,6 +768,20 @@ def test_a_stage_that_is_not_wanted_logs_nothing(store: Path, monkeypatch: pytes
     assert [one.info.run_id for one in rows()] == [row.info.run_id]
 
 
+def test_a_stage_whose_outputs_a_newer_dvc_has_removed_ends_in_one_line(store: Path, monkeypatch) -> None:
+    """DVC removes a stage's outputs before it runs it again, which an orphan of the run before may find."""
+    gone = Path("metrics/gone.json")
+    wanted = pytest.raises(UserError, match="DVC was ended while the stage ran: nothing was logged")
+    with wanted, tracking.stage("evaluate") as run:
+        run.log_training("cnn", history=[], metrics={}, artifacts=[gone])  # nor are there weights
+        monkeypatch.setattr(snapshot, "dvc_process", lambda: "another")
+    with wanted, snapshot.taken("x"):
+        monkeypatch.setattr(snapshot, "dvc_process", lambda: "another again")
+        stage_runs.log_stage("evaluate", params={}, artifacts=[gone], started=0.0)
+    with pytest.raises(FileNotFoundError, match=r"gone\.json was never written"):
+        stage_runs.log_stage("evaluate", params={}, artifacts=[gone], started=0.0)
+
+
 STAGE = """
 import os, time
 from pathlib import Path

@@ -80,6 +80,7 @@ class StageRun:
 
     def finish(self) -> None:
         """Log everything to MLflow, then print the summary, the last line with the seconds taken."""
+        snapshot.check("nothing was logged")  # before anything is read: a newer DVC may have removed the outputs
         for entry in self.models:
             if weights_path(entry["model"]).is_file():
                 log_model_metrics(digest=model_digest(entry["model"]), **entry)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.values import flatten
-from pipeline.tracking import datasets, notes
+from pipeline.tracking import datasets, notes, snapshot
 from pipeline.tracking.runs import create_child, delete_runs, find_children, log_headlines, log_missing, parent_run
 from pipeline.tracking.store import warn_on_failure, workspace
 from pipeline.tracking.values import model_params, resource_usage
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 
 def check_artifacts(artifacts: Sequence[Path]) -> None:
-    """Raise FileNotFoundError if an artifact is missing, which is a bug of the stage and not a failure of the store."""
+    """Raise FileNotFoundError if an artifact is missing, which is a bug of the stage and not a failure of the store.
+
+    Raises UserError if the stage is no longer wanted: then a newer DVC has removed its outputs to write them again.
+    """
     for path in artifacts:
         if not path.exists():
+            snapshot.check("nothing was logged")
             raise FileNotFoundError(f"artifact {path} was never written")
 
 
