@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from face_mask.api import Face, FaceMaskDetector
     from face_mask.decoding import BadImage
     from face_mask.errors import UserError
+    from face_mask.prevalence import Proportion
 
-__all__ = ["BadImage", "Face", "FaceMaskDetector", "UserError"]
+__all__ = ["BadImage", "Face", "FaceMaskDetector", "Proportion", "UserError"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,10 +11,11 @@ from importlib import import_module
 
 # A module is imported when it is run, so that each command loads only what it needs.
 COMMANDS = {
-    "predict": ("face_mask.predict", "detect and classify faces in images, videos, folders and web addresses"),
-    "live": ("face_mask.live.__main__", "serve a web page that classifies the faces of a camera or a video"),
+    "predict": ("face_mask.predict", "detect and classify faces in images, videos, folders, web addresses, streams"),
+    "live": ("face_mask.live.__main__", "serve a web page that classifies the faces of a camera, video or picture"),
     "serve": ("face_mask.serve", "serve the model to other programs, over HTTP"),
-    "replay": ("face_mask.replay", "run the live page's tracking on a video file, and print its metrics"),
+    "replay": ("face_mask.replay", "run the live page's tracking on a video or a stream, and print its metrics"),
+    "evaluate": ("face_mask.evaluate", "evaluate a model of any origin beside this project's, in the repository"),
 }
 USAGE = """usage: face-mask COMMAND …
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from face_mask import decoding, inputs, models
+from face_mask import decoding, inputs, models, prevalence, workers
 from face_mask.classifier import FaceClassifier, Prediction
 from face_mask.decoding import BadImage
 from face_mask.errors import UserError
+from face_mask.prevalence import Proportion
 from face_mask.schema import WITH_MASK, WITHOUT_MASK
 
-__all__ = ["BadImage", "Face", "FaceMaskDetector", "UserError"]
+__all__ = ["BadImage", "Face", "FaceMaskDetector", "Proportion", "UserError"]
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 Channels = Literal["rgb", "bgr"]
@@ -36,6 +37,13 @@ class Face:
     probability: float  # of `label`, 0…1
     with_mask: float  # probability of with_mask, 0…1
     score: float | None  # the face detector's, 0…1; None for faces="whole"
+    # The classes that the probability does not rule out: none, one or both; None if the model has no calibration.
+    prediction_set: tuple[str, ...] | None = None
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the prediction set is another than `label` alone; False if the model has no calibration."""
+        return self.prediction_set not in (None, (self.label,))
 
 
 class FaceMaskDetector:
@@ -68,8 +76,8 @@ class FaceMaskDetector:
         pixels = to_rgb_array(image, channels)
         with self.classifier() as classifier:
             if faces == "whole":
-                return [to_face(classifier.predict_whole(pixels), self.model.threshold, detected=False)]
-            return [to_face(one, self.model.threshold, detected=True) for one in classifier.predict_faces(pixels)]
+                return [to_face(classifier.predict_whole(pixels), classifier, detected=False)]
+            return [to_face(one, classifier, detected=True) for one in classifier.predict_faces(pixels)]
 
     def predict_batch(
         self,
@@ -83,8 +91,16 @@ class FaceMaskDetector:
 
         Raises what `predict` raises, for the first image for which it does.
         """
-        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(threads or workers.cores()) as pool:
             return list(pool.map(lambda image: self.predict(image, channels=channels, faces=faces), images))
+
+    def proportion(self, faces: Iterable[Face]) -> Proportion:
+        """The proportion of people with a mask, given the faces of several images, each person counted once.
+
+        It is corrected for missed and misclassified faces, with a 95 % interval, as far as the errors of this model
+        are known: face_mask/prevalence.py says how, and what it assumes.
+        """
+        return prevalence.estimate([(face.box, face.label == WITH_MASK) for face in faces], self.model.rates)
 
     @contextmanager
     def classifier(self) -> Iterator[FaceClassifier]:
@@ -99,12 +115,13 @@ class FaceMaskDetector:
             self.idle.append(one)
 
 
-def to_face(prediction: Prediction, threshold: float, detected: bool) -> Face:
-    """Convert a prediction: the label is with_mask from the threshold on."""
+def to_face(prediction: Prediction, classifier: FaceClassifier, detected: bool) -> Face:
+    """Convert a prediction of the classifier: the label is with_mask from its threshold on."""
     p = prediction.with_mask
-    masked = p >= threshold
+    masked = p >= classifier.threshold
     label, probability = (WITH_MASK, p) if masked else (WITHOUT_MASK, 1 - p)
-    return Face(prediction.box, label, probability, p, prediction.score if detected else None)
+    prediction_set = classifier.calibration.prediction_set(p) if classifier.calibration else None
+    return Face(prediction.box, label, probability, p, prediction.score if detected else None, prediction_set)
 
 
 def to_rgb_array(image: ImageLike, channels: Channels) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from face_mask import cropping, decoding, detector, litert
+from face_mask.conformal import Calibration
 from face_mask.errors import UserError
 
 
@@ -30,6 +31,7 @@ class FaceClassifier:
     threshold: float  # with_mask is predicted from this probability on
     classify: litert.Classify  # faces (n, size, size, 3) uint8 → P(with_mask), (n,) float32
     detector_name: str = detector.DEFAULT  # of detector.NAMES
+    calibration: Calibration | None = None  # that the model's file carries; without one, no face is unsure
 
     @classmethod
     def load(
@@ -47,12 +49,13 @@ class FaceClassifier:
 
         It is damaged if it does not have the digest `sha256`, is no model, or gives no probabilities.
         """
-        classify = litert.load(path, sha256)
+        content = litert.read(path, sha256)
+        classify, calibration = litert.to_function(content, path), litert.calibration_of(content, path)
         try:
             classify(np.zeros((1, size, size, 3), np.uint8))
         except ValueError:
             raise UserError(f"{path} does not take images of image_size = {size}: run `dvc repro export`") from None
-        return cls(name, size, margin, threshold, classify, detector_name)
+        return cls(name, size, margin, threshold, classify, detector_name, calibration)
 
     def config(self) -> dict[str, Any]:
         """The arguments of `load` besides the path and the digest of its file."""

@@ -38,6 +38,7 @@ IMAGE_WIDTH, IMAGE_HEIGHT, BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, ROWS_PER_STRIP = 
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 BYTE_TYPES = (1, 2, 7)  # of TIFF values, which stay one object
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # how files begin
 START_OF_SCAN, END_OF_IMAGE, EXIF = b"\xff\xda", b"\xff\xd9", b"Exif\0\0"
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG segment with a length, or of the image's end
 UPRIGHT: dict[object, Image.Transpose] = {  # by EXIF orientation
@@ -117,23 +118,29 @@ def open_header(encoded: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Ima
     """Read an image's header, not its pixels. Raises BadImage if it is not an image or has more than MAX_PIXELS."""
     with only_bad_images(encoded):
         check_tiff(encoded)
-        is_jpeg = encoded.startswith(b"\xff\xd8")
-        readable = without_exif(encoded) if is_jpeg and encoded.count(EXIF) > MAX_EXIF_SEGMENTS else encoded
+        crowded = encoded.startswith(JPEG) and encoded.count(EXIF) > MAX_EXIF_SEGMENTS
+        readable = without_exif(encoded) if crowded else encoded
         try:
             image = Image.open(LimitedReader(readable), formats=formats)
         except Image.UnidentifiedImageError:
-            if not is_jpeg:
+            # Pillow takes the resolution from the EXIF data of a JPEG, and fails where that is damaged. It refuses a
+            # PNG whose EXIF data have another checksum.
+            readable = without_exif(encoded)
+            if readable == encoded:
                 raise
-            # Pillow takes the resolution from the EXIF data of a JPEG, and fails where that is damaged.
-            image = Image.open(LimitedReader(without_exif(encoded)), formats=formats)
+            image = Image.open(LimitedReader(readable), formats=formats)
         if image.width * image.height > MAX_PIXELS:
             raise BadImage(f"{image.width}x{image.height} pixels are too many")
         return image
 
 
 def without_exif(encoded: bytes) -> bytes:
-    """The same JPEG with its EXIF data marked as something else, which Pillow skips."""
-    return encoded.replace(EXIF, b"none\0\0")
+    """The same JPEG with its EXIF data marked as something else, which Pillow skips; or the same PNG without them."""
+    if encoded.startswith(PNG):
+        before, _, after = encoded.partition(b"eXIf")
+        length = int.from_bytes(before[-4:], "big")
+        return before[:-4] + after[length + 4 :] if after else encoded
+    return encoded.replace(EXIF, b"none\0\0") if encoded.startswith(JPEG) else encoded
 
 
 def check_scans(image: Image.Image, encoded: bytes) -> None:
@@ -208,7 +215,10 @@ def upright(image: Image.Image) -> Image.Image:
         return image
     try:
         method = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # as many types as in only_bad_images
+    except BadImage:  # of the time limit; it is a ValueError
+        raise
+    # What fuzzing raised: of an unknown byte order, data that are cut, and those in the text of a PNG.
+    except (SyntaxError, struct.error, ValueError, TypeError):
         return image
     return image if method is None else image.transpose(method)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ CANDIDATES = 1000  # with the highest scores are compared
 FEATURES = 15  # of a face: left, top, right, bottom, score, and x, y of eyes, nose and corners of the mouth
 
 threads = threading.local()  # an interpreter is not thread-safe
+logged = threading.Event()
 
 
 def detect(image: np.ndarray, min_score: float, max_side: int) -> np.ndarray:
@@ -126,8 +128,10 @@ def interpreter_for(shape: tuple[int, ...]) -> tuple[Interpreter, int]:
     if interpreter is None:
         interpreter = kept.pop(next(iter(kept))) if len(kept) == SCALES else create_interpreter()
         interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
-        with stderr_closed():  # it logs the kernels that it uses
+        # Once in a process it logs the kernels that it uses. Later threads need not wait for each other's silence.
+        with nullcontext() if logged.is_set() else stderr_closed():
             interpreter.allocate_tensors()
+        logged.set()
     kept[shape] = interpreter  # last, as the most recently used
     return interpreter, interpreter.get_input_details()[0]["index"]
 

@@ -27,7 +27,9 @@ def draw(image: np.ndarray, faces: Sequence[dict]) -> np.ndarray:
         left, top, right, bottom = face["box"]
         colour = COLOURS[face["class"]]
         canvas.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=line_width)
-        draw_label(canvas, (left, top), f"{SHORT[face['class']]} {face['probability']:.2f}", colour, font, copy.size)
+        unsure = "" if face["prediction_set"] in (None, face["class"]) else "?"
+        text = f"{SHORT[face['class']]}{unsure} {face['probability']:.2f}"
+        draw_label(canvas, (left, top), text, colour, font, copy.size)
     if not faces:
         draw_label(canvas, (0, 0), NO_FACE, GREY, font, copy.size)
     return decoding.to_array(copy)

@@ -1,4 +1,4 @@
-"""Classify base64-encoded images, as MLflow's server receives them: one row of class, probability, model and error."""
+"""Classify base64-encoded images, as MLflow's server receives them: a row of COLUMNS for each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from face_mask import decoding
+from face_mask import conformal, decoding
 from face_mask.classifier import FaceClassifier
 from face_mask.schema import LABELS
 
-COLUMNS = ("class", "probability", "model", "error")
+COLUMNS = ("class", "probability", "prediction_set", "model", "error")
 FACES = ("whole", "auto")  # the image is one face; or its face with the highest detector score is cropped
 
 NO_LOCK: AbstractContextManager = nullcontext()
@@ -24,17 +24,20 @@ def classify_row(
 ) -> dict:
     """Classify one image: `class` (of LABELS) and `probability` (of with_mask, 0…1), or None and the reason in `error`.
 
+    `prediction_set` is with_mask, without_mask, both or none: the class is unsure if it is another. It is None if the
+    model has no calibration.
     `image` is an image file (JPEG, PNG, WebP, …) in base64; line breaks and a prefix `data:…;base64,` are allowed.
     `faces` is one of FACES. The `lock` is held while the model runs, not while the image is decoded.
     """
     try:
         pixels = model_input(from_base64(image), classifier, faces)
     except decoding.BadImage as error:
-        return {"class": None, "probability": None, "model": classifier.name, "error": str(error)}
+        return dict.fromkeys(COLUMNS) | {"model": classifier.name, "error": str(error)}
     with lock:
         probability = float(classifier.classify(pixels[None])[0])
     label = LABELS[int(probability >= classifier.threshold)]
-    return {"class": label, "probability": probability, "model": classifier.name, "error": None}
+    set_name = conformal.set_name(classifier.calibration, probability)
+    return dict(zip(COLUMNS, (label, probability, set_name, classifier.name, None), strict=True))
 
 
 def from_base64(image: object) -> bytes:

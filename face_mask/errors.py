@@ -6,11 +6,13 @@ with 1; a bug keeps its traceback.
 
 from __future__ import annotations
 
+import argparse
 import errno
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 # Causes outside the program: no space (full disk, quota, `ulimit -f`), missing permissions, a read-only file system.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -19,6 +21,13 @@ RECOVERABLE = (*NO_SPACE, errno.EACCES, errno.EPERM, errno.EROFS)
 
 class UserError(Exception):
     """An error that the user can fix. The message is one line that names the file or key and the remedy."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UserError for invalid options: argparse would exit with 2, which means unreadable inputs in `predict`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}: see --help")
 
 
 def printable(text: str) -> str:

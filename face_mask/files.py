@@ -75,11 +75,19 @@ def clear_leftovers(path: Path) -> None:
 
 
 def is_writing(pid: int, path: Path) -> bool:
-    """Whether the process `pid` may be writing `path`: it exists, and did so when the file was last changed."""
+    """Whether the process `pid` may be writing `path`: it runs, and did so when the file was last changed.
+
+    Another user's process, of which the system says nothing, may be.
+    """
     try:
-        return psutil.Process(pid).create_time() <= path.stat().st_mtime + 2  # both clocks are a second off at most
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # it has ended, but its parent has not collected it
+            return False
+        return process.create_time() <= path.stat().st_mtime + 2  # both clocks are a second off at most
     except (psutil.NoSuchProcess, FileNotFoundError):
         return False
+    except psutil.AccessDenied:
+        return True
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,16 +1,19 @@
-"""Resolve command-line arguments to images and videos (files, folders, web addresses), and read them."""
+"""Resolve command-line arguments to images, videos and live streams, and read them.
+
+They are files, folders, web addresses, addresses of streams, and cameras by number.
+"""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from face_mask import decoding, video
+from face_mask import decoding, streams, video
 from face_mask.errors import printable
 from face_mask.schema import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from face_mask.video import Frame
@@ -25,26 +28,41 @@ class UnreadableInput(Exception):
 @dataclass(frozen=True)
 class Input:
     name: str  # for output and messages: the path as given, or the address without password and query
-    location: Path | str  # a file, or an address
+    location: Path | str | streams.Source  # a file, the address of an image or a video, or a live stream
     relative_path: PurePosixPath  # in the folder that was given; of a file or an address only its last part
 
     @property
+    def is_stream(self) -> bool:
+        """Whether it is a live stream or a camera, which has no end."""
+        return isinstance(self.location, streams.Source)
+
+    @property
     def is_video(self) -> bool:
-        """Whether the suffix is a video's; any other input is read as an image."""
-        return self.relative_path.suffix.lower() in VIDEO_SUFFIXES
+        """Whether it is a stream, or the suffix is a video's; any other input is read as an image."""
+        return self.is_stream or self.relative_path.suffix.lower() in VIDEO_SUFFIXES
+
+    @property
+    def is_image_file(self) -> bool:
+        return isinstance(self.location, Path) and not self.is_video
 
 
-def resolve(arguments: Sequence[str], exclude: Path | None = None) -> tuple[list[Input], list[tuple[str, str]]]:
+def resolve(
+    arguments: Sequence[str], exclude: Path | None = None, http_streams: bool = False
+) -> tuple[list[Input], list[tuple[str, str]]]:
     """The inputs in the order of the arguments, and (name, reason) of each argument that has none.
 
     Folders are searched recursively, in sorted order and without following links. Hidden files, files that are neither
-    images nor videos, and the folder `exclude` are skipped.
+    images nor videos, and the folder `exclude` are skipped. A number is a camera unless a file has that name, and with
+    `http_streams` an address is a stream, not an image or a video that is downloaded.
     """
     resolved: list[Input] = []
     errors: list[tuple[str, str]] = []
     for argument in arguments:
         path, name = Path(argument), printable(argument)
-        if argument.partition("://")[0].lower() in ("http", "https"):
+        stream = streams.parse(argument, http_streams)
+        if stream:
+            resolved.append(Input(stream.name, stream, PurePosixPath("stream")))
+        elif argument.partition("://")[0].lower() in ("http", "https"):
             resolved.append(from_url(argument))
         elif path.is_dir():
             contents = in_folder(path, exclude)
@@ -84,11 +102,20 @@ def in_folder(folder: Path, exclude: Path | None) -> list[Input]:
     return sorted(contents, key=lambda one: one.relative_path.parts)
 
 
-def read_frames(one: Input, interval: float, url_bytes: int, url_seconds: float) -> Iterator[Frame]:
+def read_frames(
+    one: Input, interval: float, url_bytes: int, url_seconds: float, report: Callable[[str], None] | None = None
+) -> Iterator[Frame]:
     """The image, or the frames of the video, one every `interval` seconds, or all of them if it is 0.
 
-    An address may yield at most `url_bytes` within `url_seconds`. Raises UnreadableInput, perhaps after some frames.
+    An address may yield at most `url_bytes` within `url_seconds`. A stream has no end; `report` is called when it is
+    interrupted, see streams.read_frames. Raises UnreadableInput, perhaps after some frames.
     """
+    if isinstance(one.location, streams.Source):
+        try:
+            yield from streams.read_frames(one.location, interval, report or (lambda _: None))
+        except streams.BadStream as error:
+            raise UnreadableInput(str(error)) from None
+        return
     try:
         with open_input(one, url_bytes, url_seconds) as file:
             if one.is_video:
@@ -107,6 +134,7 @@ def open_input(one: Input, url_bytes: int, url_seconds: float) -> BinaryIO:
         return one.location.open("rb")
     from face_mask import web
 
+    assert isinstance(one.location, str)
     try:
         return io.BytesIO(web.fetch(one.location, url_bytes, url_seconds))
     except web.NotFetched as error:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from face_mask import conformal
+from face_mask.conformal import Calibration
 from face_mask.errors import UserError
 from face_mask.quiet import stderr_closed
 
@@ -17,6 +19,14 @@ FORMATS = ("float32", "float16", "int8")
 RESTORE = "run `dvc checkout`, or `dvc repro --force --single-item export`"  # a damaged file
 ROUNDING = 1e-3  # by which float16 and int8 outputs may exceed 0…1
 Classify = Callable[[np.ndarray], np.ndarray]
+
+
+def calibration_of(content: bytes, path: Path) -> Calibration | None:
+    """The calibration in the content of the file `path`, None if there is none. Raises UserError if it is damaged."""
+    try:
+        return conformal.extract(content)
+    except conformal.BadCalibration as error:
+        raise UserError(f"{path} is damaged ({error}): {RESTORE}") from None
 
 
 def path_of(name: str, number_format: str = "float32", folder: Path = MODELS) -> Path:
@@ -31,8 +41,11 @@ def load(path: Path, sha256: str | None = None) -> Classify:
     not matter what becomes of the file afterwards. It raises UserError for an output that is not a number in 0…1.
     Raises UserError if the file is missing or damaged, or if `sha256` is given and is not the file's.
     """
-    from ai_edge_litert.interpreter import Interpreter
+    return to_function(read(path, sha256), path)
 
+
+def read(path: Path, sha256: str | None = None) -> bytes:
+    """The content of a LiteRT file. Raises UserError if it is missing or has another digest than `sha256`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -42,6 +55,13 @@ def load(path: Path, sha256: str | None = None) -> Classify:
             f"{path} is damaged (its SHA-256 is not {sha256[:12]}…): install the package again, or for a registered"
             " model delete the version and run `python -m pipeline.register`"
         )
+    return content
+
+
+def to_function(content: bytes, path: Path) -> Classify:
+    """The function that `load` returns, for the content of the file `path`. Raises UserError if it is damaged."""
+    from ai_edge_litert.interpreter import Interpreter
+
     try:
         with stderr_closed():  # it logs the kernels that it uses
             interpreter = Interpreter(model_content=content, num_threads=1)
@@ -62,7 +82,10 @@ def load(path: Path, sha256: str | None = None) -> Classify:
 
 
 def checked(probabilities: np.ndarray, path: Path) -> np.ndarray:
-    """Return the probabilities. Raises UserError, naming the model's file, if one is NaN or not in 0…1."""
+    """Return the probabilities, without rounding errors beyond 0…1.
+
+    Raises UserError, naming the model's file, if one is NaN or not in 0…1.
+    """
     if not ((probabilities >= -ROUNDING) & (probabilities <= 1 + ROUNDING)).all():  # NaN is neither
         raise UserError(f"{path} is damaged (a probability is not a number from 0 to 1): {RESTORE}")
-    return probabilities
+    return probabilities.clip(0, 1)

@@ -17,13 +17,14 @@ measured with (image_size, unseen.margin, evaluate.threshold) always comes from 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from face_mask import litert, lockfile, settings
 from face_mask.classifier import FaceClassifier
 from face_mask.errors import UserError
+from face_mask.prevalence import Rates
 from face_mask.schema import MODELS
 from face_mask.settings import Settings
 
@@ -41,6 +42,7 @@ class Model:
     origin: str  # the file in words, such as "models/exported/mobilenet.float32.tflite of this repository"
     settings: Settings
     sha256: str | None = None  # what the file's digest must be; None where dvc.lock has it, or nothing
+    rates: Rates | None = None  # of the errors of detector and model on unseen images, where they are known
 
     @property
     def image_size(self) -> int:
@@ -73,6 +75,13 @@ class Model:
         return f"{self.name} from {self.origin}"
 
 
+def uncalibrated(classifier: FaceClassifier) -> str | None:
+    """State in a line that the model's file has no calibration, as files of earlier versions; None if it has one."""
+    if classifier.calibration:
+        return None
+    return f"the file of {classifier.name} has no calibration, so no face is reported as unsure: run `dvc repro export`"
+
+
 def find(name: str | None = None, root: Path | None = None, folder: Path | None = None) -> Model:
     """Find the model `name`, by default the workspace's live.model, or without a workspace the packaged one.
 
@@ -88,7 +97,8 @@ def find(name: str | None = None, root: Path | None = None, folder: Path | None 
             raise UserError(f"{path} is missing: run `dvc repro export`, or name a folder that has this file")
         return in_workspace(name, path, str(path), values, root)
     if root and (path := litert.path_of(name, folder=root / litert.MODELS)).is_file():
-        return in_workspace(name, path, f"{litert.path_of(name).as_posix()} of {in_words(root)}", values, root)
+        origin = f"{litert.path_of(name).as_posix()} of {in_words(root)}"
+        return replace(in_workspace(name, path, origin, values, root), rates=measured_rates(name, root))
     return packaged(name, values)
 
 
@@ -127,6 +137,15 @@ def in_workspace(name: str, path: Path, origin: str, values: Settings | None, ro
     return Model(name, path, origin, values or packaged_settings(read_card()))
 
 
+def measured_rates(name: str, root: Path) -> Rates | None:
+    """The rates that the stage `end_to_end` measured; None if it has not run, or its file is damaged."""
+    try:
+        metrics = json.loads((root / f"metrics/end_to_end_{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Rates.read(metrics.get("rates") if isinstance(metrics, dict) else None)
+
+
 def packaged(name: str | None = None, values: Settings | None = None) -> Model:
     """The packaged model; `values` are the workspace's settings. Raises UserError if `name` is not packaged."""
     card = read_card()
@@ -136,15 +155,22 @@ def packaged(name: str | None = None, values: Settings | None = None) -> Model:
             " repository, or name the folder of its files with --models"
         )
     own = packaged_settings(card)
+    rates = Rates.read(card.get("rates"))  # of detector and model together
     if values:
+        if values.detector != own.detector:
+            rates = None
         evaluate = values.evaluate.model_copy(update={"threshold": own.evaluate.threshold})
         unseen = values.unseen.model_copy(update={"margin": own.unseen.margin})
         own = values.model_copy(update={"image_size": own.image_size, "evaluate": evaluate, "unseen": unseen})
-    return Model(card["name"], PACKAGED / FILE, f"the package ({card['format']})", own, card["sha256"])
+    return Model(card["name"], PACKAGED / FILE, f"the package ({card['format']})", own, card["sha256"], rates)
 
 
 def packaged_settings(card: dict[str, Any]) -> Settings:
-    return settings.check(card["settings"], Settings, str(PACKAGED / CARD))
+    """The settings in a card. Those of `live` that only another version of the package knows are ignored."""
+    values = card["settings"]
+    if isinstance(values, dict) and isinstance(live := values.get("live"), dict):
+        values = values | {"live": {key: value for key, value in live.items() if key in settings.Live.model_fields}}
+    return settings.check(values, Settings, str(PACKAGED / CARD))
 
 
 def read_card() -> dict[str, Any]:

@@ -8,25 +8,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from face_mask import conformal
 from face_mask.classifier import Prediction
+from face_mask.conformal import Calibration
 from face_mask.schema import LABELS
 
 NO_FACE = "no face detected"
 FORMATS = ("table", "json", "csv")
 COLUMNS = (
     "source", "frame", "seconds", "left", "top", "right", "bottom", "class", "probability", "with_mask",
-    "detector_score",
+    "detector_score", "prediction_set",
 )  # fmt: skip
 
 # source; frame number and seconds, None for an image; the faces as `to_dict` returns them, empty if there is none
 Write = Callable[[str, int | None, float | None, Sequence[dict]], None]
 
 
-def to_dict(face: Prediction, threshold: float, detected: bool) -> dict:
+def to_dict(face: Prediction, threshold: float, detected: bool, calibration: Calibration | None = None) -> dict:
     """A face with the values that every format shows.
 
-    `box` in whole pixels, `class`, `probability` of that class, `with_mask` (its probability), and `detector_score`,
-    which is None if the whole image was classified instead of a detected face.
+    `box` in whole pixels, `class`, `probability` of that class, `with_mask` (its probability), `detector_score`,
+    which is None if the whole image was classified instead of a detected face, and `prediction_set`, as
+    conformal.set_name returns it: the face is unsure unless it is the class, or None.
     """
     with_mask = face.with_mask >= threshold
     return {
@@ -35,6 +38,7 @@ def to_dict(face: Prediction, threshold: float, detected: bool) -> dict:
         "probability": round(face.with_mask if with_mask else 1 - face.with_mask, 4),
         "with_mask": round(face.with_mask, 6),
         "detector_score": round(face.score, 2) if detected else None,
+        "prediction_set": conformal.set_name(calibration, face.with_mask),
     }
 
 
@@ -54,7 +58,7 @@ def writer(output_format: str, out: TextIO, has_video: bool) -> Iterator[Write]:
 
 
 def table_writer(out: TextIO, has_video: bool) -> Write:
-    """Columns of a fixed width, the source last because its width is unknown; a row per face."""
+    """Columns of a fixed width, the source last because its width is unknown; a row per face, unsure ones with a ?."""
 
     def line(label: str, probability: str, score: str, box: Sequence[object], seconds: str, source: str) -> None:
         sides = "".join(f"{side:>7}" for side in box)
@@ -68,7 +72,8 @@ def table_writer(out: TextIO, has_video: bool) -> Write:
         time = "" if seconds is None else f"{seconds:.2f}"
         for face in faces:
             score = "" if face["detector_score"] is None else f"{face['detector_score']:.2f}"
-            line(face["class"], f"{face['probability']:.3f}", score, face["box"], time, source)
+            mark = "" if face["prediction_set"] in (None, face["class"]) else " ?"
+            line(face["class"] + mark, f"{face['probability']:.3f}", score, face["box"], time, source)
         if not faces:
             line(NO_FACE, "", "", [""] * 4, time, source)
 
@@ -103,10 +108,10 @@ def csv_writer(out: TextIO) -> Write:
     def write(source: str, frame: int | None, seconds: float | None, faces: Sequence[dict]) -> None:
         time = None if seconds is None else round(seconds, 3)
         for face in faces:
-            values = [face[key] for key in ("class", "probability", "with_mask", "detector_score")]
+            values = [face[key] for key in COLUMNS[7:]]
             sheet.writerow([source, frame, time, *face["box"], *values])
         if not faces:
-            sheet.writerow([source, frame, time, *[None] * 8])
+            sheet.writerow([source, frame, time, *[None] * 9])
         out.flush()
 
     return write

@@ -1,22 +1,29 @@
-"""Run the live page's detection, classification and tracking on a video file, and print the session's metrics.
+"""Run the live page's detection, classification and tracking on a video or a stream, and print the session's metrics.
 
     face-mask replay VIDEO [--model cnn|mobilenet] [--models DIR] [--log-to-mlflow]
+    face-mask replay rtsp://camera.local/stream --seconds 600
+    face-mask replay 0 --on-unmasked "notify-send 'No mask'" --after 5
 
-Prints JSON: frames, faces, mean confidences, and latencies of detection and classification together.
+A number is a camera of this machine; http and https addresses are streams too. A camera or a stream runs until Ctrl-C
+or for --seconds, and always its newest frame is taken.
+
+Prints JSON: frames, faces, mean confidences, the proportion of people with a mask, each tracked face being one person,
+and latencies of detection and classification together; Session.summary in face_mask/session.py describes the keys.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
-from face_mask import classifier, errors, models, video
+from face_mask import classifier, errors, events, models, streams, video
 from face_mask.classifier import FaceClassifier
 from face_mask.cropping import intersection_over_union
 from face_mask.schema import MODELS, WITH_MASK, WITHOUT_MASK
@@ -27,24 +34,37 @@ from face_mask.tracker import Face
 def replay_video(
     path: Path, classifiers: Sequence[FaceClassifier], sessions: Mapping[str, Session], detector_side: int
 ) -> Iterator[dict[str, list[Face]]]:
-    """For each frame of a video the tracked faces of each classifier, by its name; updates `sessions`, by name too.
+    """For each frame of a video the tracked faces of each classifier, as `replay_frames` returns them.
 
-    Faces are detected and cropped once, so all classifiers must take the same size and margin. A frame's latency is
-    that time plus the classifier's own. Raises BadVideo.
+    Raises BadVideo.
     """
     with path.open("rb") as file:
-        for frame in video.read_frames(file):
+        yield from replay_frames(video.read_frames(file), classifiers, sessions, detector_side)
+
+
+def replay_frames(
+    frames: Iterable[video.Frame],
+    classifiers: Sequence[FaceClassifier],
+    sessions: Mapping[str, Session],
+    detector_side: int,
+) -> Iterator[dict[str, list[Face]]]:
+    """For each frame the tracked faces of each classifier, by its name; updates `sessions`, by name too.
+
+    Faces are detected and cropped once, so all classifiers must take the same size and margin. A frame's latency is
+    that time plus the classifier's own.
+    """
+    for frame in frames:
+        start = time.perf_counter()
+        detections = classifiers[0].detect(frame.image, detector_side)
+        crops = classifiers[0].crop(frame.image, detections[:, :4])
+        shared = time.perf_counter() - start
+        faces = {}
+        for one in classifiers:
             start = time.perf_counter()
-            detections = classifiers[0].detect(frame.image, detector_side)
-            crops = classifiers[0].crop(frame.image, detections[:, :4])
-            shared = time.perf_counter() - start
-            faces = {}
-            for one in classifiers:
-                start = time.perf_counter()
-                predictions = classifier.to_predictions(detections, one.classify(crops))
-                faces[one.name] = sessions[one.name].update(predictions, frame.seconds or 0.0, one.name)
-                sessions[one.name].add_latency(1000 * (shared + time.perf_counter() - start), one.name)
-            yield faces
+            predictions = classifier.to_predictions(detections, one.classify(crops))
+            faces[one.name] = sessions[one.name].update(predictions, frame.seconds or 0.0, one.name)
+            sessions[one.name].add_latency(1000 * (shared + time.perf_counter() - start), one.name)
+        yield faces
 
 
 class FrameAccuracy:
@@ -88,29 +108,71 @@ def mlflow_logger() -> Callable[..., str]:
     return sessions.log
 
 
+def say(line: str) -> None:
+    print(f"replay: {line}", file=sys.stderr, flush=True)
+
+
+def follow(
+    argument: str, stream: streams.Source | None, limit: float, one: FaceClassifier, session: Session, side: int
+) -> Iterator[list[Face]]:
+    """The tracked faces of each frame of a stream, or of the video file `argument`, for `limit` seconds.
+
+    Raises UserError if the first frame cannot be read, or a later one of a file.
+    """
+    sessions = {one.name: session}
+    if stream is None:
+        try:
+            with Path(argument).open("rb") as file:
+                frames = takewhile(lambda frame: (frame.seconds or 0.0) < limit, video.read_frames(file))
+                for faces in replay_frames(frames, [one], sessions, side):
+                    yield faces[one.name]
+        except video.BadVideo as error:
+            raise errors.UserError(f"{argument} cannot be read ({error}): name another video") from None
+        return
+    try:
+        for faces in replay_frames(streams.read_frames(stream, 0, say, limit), [one], sessions, side):
+            yield faces[one.name]
+    except streams.BadStream as error:
+        if session.model is None:
+            raise errors.UserError(f"{stream.name} cannot be read ({error}): check the address or the number") from None
+        say(f"{stream.name}: {error}")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = errors.Parser(
         prog="face-mask replay",
-        description="Run the live page's detection, classification and tracking on a video file; print the metrics.",
+        description="Run the live page's detection, classification and tracking on a video file, a stream or a camera;"
+        " print the metrics.",
     )
-    parser.add_argument("video", type=Path)
+    parser.add_argument("video", help="a file, the address of a stream (rtsp, http), or the number of a camera")
+    parser.add_argument("--seconds", type=events.seconds, default=math.inf, help="stop after this time; default: never")
     parser.add_argument("--model", choices=MODELS, help="default: live.model of params.yaml")
     parser.add_argument("--models", type=Path, metavar="DIR", help="folder of models; default: see face_mask.models")
     parser.add_argument("--log-to-mlflow", action="store_true", help="log the metrics as a run of the experiment")
+    events.add_arguments(parser)
     args = parser.parse_args()
     model = models.find(args.model, folder=args.models)
     name, values = model.name, model.settings
     log = mlflow_logger() if args.log_to_mlflow else None
-    if not args.video.is_file():
+    stream = streams.parse(args.video, http=True)
+    if stream is None and not Path(args.video).is_file():
         raise errors.UserError(f"{args.video} is not a file: name a video")
     one = model.load()
-    session = Session(values.live, values.evaluate.threshold)
+    notifier = events.from_arguments(args, say)
+    watch = events.Watch(notifier, stream.name if stream else errors.printable(args.video)) if notifier else None
+    session = Session(values.live, values.evaluate.threshold, {name: one.calibration}, {name: model.rates})
     try:
-        for _ in replay_video(args.video, [one], {name: session}, values.live.detector_side):
-            pass
-    except video.BadVideo as error:
-        raise errors.UserError(f"{args.video} cannot be read ({error}): name another video") from None
+        for faces in follow(args.video, stream, args.seconds, one, session, values.live.detector_side):
+            if watch and faces:
+                watch.update(faces, now=max(face.time for face in faces))
+    except KeyboardInterrupt:  # the usual end of a stream
+        if stream is None or session.model is None:
+            raise
+    if notifier:
+        notifier.close()
     print(f"replay: {model}", file=sys.stderr)
+    if uncalibrated := models.uncalibrated(one):
+        print(f"replay: {uncalibrated}", file=sys.stderr)
     json.dump(session.summary(), sys.stdout, indent=2)
     print()
     if log:

@@ -5,17 +5,18 @@
     POST /invocations   {"dataframe_records": [{"image": "<image file in base64>"}], "params": {"faces": "auto"}}
     GET  /ping, /health, /version
 
-The answer is {"predictions": [{"class": …, "probability": …, "model": …, "error": …}]}, one row per image; see
-face_mask/encoded.py and docs/serving.md. A row whose image cannot be classified has the reason in `error`. An invalid
-request is refused with HTTP 400, 408, 413, 415 or 503 and {"error_code": …, "message": …}. Nothing is stored.
+The answer is {"predictions": [{"class": …, "probability": …, "prediction_set": …, "model": …, "error": …}]}, one row
+per image; see face_mask/encoded.py and docs/serving.md. A row whose image cannot be classified has the reason in
+`error`. An invalid request is refused with HTTP 400, 408, 413, 415 or 503 and {"error_code": …, "message": …}. Nothing
+is stored.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -91,7 +92,8 @@ class Workers:
         # Loaded here, not at a thread's first image: the file may be another one by then.
         self.idle: SimpleQueue[FaceClassifier] = SimpleQueue()
         for _ in range(THREADS):
-            self.idle.put(model.load())
+            self.idle.put(classifier := model.load())
+        self.uncalibrated = models.uncalibrated(classifier)
         self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="classify")
         detector.detect(np.zeros((64, 64, 3), np.uint8), name=model.settings.detector.name)  # not thread-safe at first
 
@@ -109,6 +111,8 @@ def create_app(model: Model) -> web.Application:
     from aiohttp import web
 
     workers = Workers(model)
+    if workers.uncalibrated:
+        print(f"serve: {workers.uncalibrated}", file=sys.stderr)
     active = 0
 
     def refuse(status: int, message: str, code: str = "BAD_REQUEST") -> web.Response:
@@ -165,7 +169,7 @@ def create_app(model: Model) -> web.Application:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="face-mask serve", description="Serve the model to other programs over HTTP.")
+    parser = errors.Parser(prog="face-mask serve", description="Serve the model to other programs over HTTP.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     parser.add_argument("--port", type=int, default=5001, help="0 for any free port; default: %(default)s")
     parser.add_argument("--model", choices=MODELS, help="default: live.model of params.yaml, or the packaged model")

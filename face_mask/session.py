@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from face_mask import conformal
 from face_mask.classifier import Prediction
+from face_mask.conformal import Calibration
+from face_mask.prevalence import Rates, corrected, shorter_side
 from face_mask.schema import WITH_MASK, WITHOUT_MASK
 from face_mask.settings import Live
 from face_mask.tracker import UNSURE, Face, FaceTracker
@@ -23,10 +26,22 @@ PERCENTILES = (50, 90, 99)
 class Session:
     """Tracks faces through the frames of one camera or video, and keeps the metrics of each model used in it."""
 
-    def __init__(self, live: Live, threshold: float) -> None:
-        """`threshold` is evaluate.threshold: the metrics count a face as with_mask from this probability on."""
+    def __init__(
+        self,
+        live: Live,
+        threshold: float,
+        calibrations: Mapping[str, Calibration | None] | None = None,
+        rates: Mapping[str, Rates | None] | None = None,
+    ) -> None:
+        """`threshold` is evaluate.threshold: the metrics count a face as with_mask from this probability on.
+
+        `calibrations` by model say which faces are labelled unsure; those of a model without one never are. `rates` by
+        model correct the proportion of people with a mask; without them it is left out.
+        """
         self.tracker = FaceTracker(live)
         self.threshold = threshold
+        self.calibrations = calibrations or {}
+        self.rates = rates or {}
         self.model: str | None = None
         self.metrics: dict[str, SessionMetrics] = {}
 
@@ -39,8 +54,11 @@ class Session:
         if model != self.model:
             self.tracker.reset_smoothing()
             self.model = model
+            calibration = self.calibrations.get(model)
+            surely = calibration.limits if calibration else conformal.surely
+            self.tracker.limits = surely(self.threshold)
         faces = self.tracker.update(predictions, time)
-        self.metrics.setdefault(model, SessionMetrics(self.threshold)).add(faces, time)
+        self.metrics.setdefault(model, SessionMetrics(self.threshold, self.rates.get(model))).add(faces, time)
         return faces
 
     def add_latency(self, milliseconds: float, model: str) -> None:
@@ -56,6 +74,11 @@ class Session:
         those that were labelled unsure. `mean_confidence_*` is the mean probability of the predicted class over the
         face-frames of that class, 0…1, or None if there are none. `fps` leaves pauses out; it is None
         without two frames, or above MAX_FPS.
+
+        Frames are not independent, so `people_*` count each tracked face once, by its mean probability over the frames
+        in which it is at least as large as the faces that the rates were measured on. `proportion_with_mask` is what
+        they make; `proportion_corrected`, with its 95 % interval, corrects it as face_mask.prevalence does, by the
+        rates of single images, and is left out where it is undefined.
         """
         model = model or self.model
         return {"model": model, **self.metrics[model].summary()} if model in self.metrics else {}
@@ -68,8 +91,11 @@ class Session:
 class SessionMetrics:
     """Running metrics of the frames that one model classified."""
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, rates: Rates | None = None) -> None:
         self.threshold = threshold
+        self.rates = rates
+        self.people: Counter[str] = Counter()  # tracked faces that are gone, by label
+        self.tracks: dict[int, tuple[float, int]] = {}  # of the others: sum of the probabilities, and frames
         self.frames = self.frames_without_face = self.unsure = self.distinct = 0
         self.faces: Counter[str] = Counter()
         self.confidence = {WITH_MASK: 0.0, WITHOUT_MASK: 0.0}  # sums
@@ -88,6 +114,11 @@ class SessionMetrics:
             self.faces[label] += 1
             self.confidence[label] += face.probability if with_mask else 1 - face.probability
             self.unsure += face.label == UNSURE
+            if not self.rates or shorter_side(face.box) >= self.rates.min_face:
+                total, frames = self.tracks.get(face.number, (0.0, 0))
+                self.tracks[face.number] = (total + face.probability, frames + 1)
+        for number in self.tracks.keys() - {face.number for face in faces}:
+            self.people[self.label_of_track(*self.tracks.pop(number))] += 1
         new = {face.number for face in detected} - self.counted
         self.distinct += len(new)
         self.counted = (self.counted | new) & {face.number for face in faces}
@@ -95,6 +126,22 @@ class SessionMetrics:
             self.seconds += time - self.last_time
             self.intervals += 1
         self.last_time = time
+
+    def label_of_track(self, total: float, frames: int) -> str:
+        return WITH_MASK if total >= frames * self.threshold else WITHOUT_MASK
+
+    def proportion(self) -> dict[str, int | float | None]:
+        """People by label, a tracked face being one person, and the proportion with a mask as in Session.summary."""
+        people = self.people + Counter(self.label_of_track(*track) for track in self.tracks.values())
+        with_mask, without_mask = people[WITH_MASK], people[WITHOUT_MASK]
+        found = corrected(with_mask, without_mask, self.rates)
+        interval = {"": found.corrected, "_low": found.low, "_high": found.high}
+        return {
+            "people_with_mask": with_mask,
+            "people_without_mask": without_mask,
+            "proportion_with_mask": None if found.predicted is None else round(found.predicted, 6),
+            **{f"proportion_corrected{name}": round(value, 6) for name, value in interval.items() if value is not None},
+        }
 
     def summary(self) -> dict[str, int | float | None]:
         def mean_confidence(label: str) -> float | None:
@@ -108,6 +155,7 @@ class SessionMetrics:
             "faces_without_mask": self.faces[WITHOUT_MASK],
             "unsure": self.unsure,
             "distinct_faces": self.distinct,
+            **self.proportion(),
             "mean_confidence_with_mask": mean_confidence(WITH_MASK),
             "mean_confidence_without_mask": mean_confidence(WITHOUT_MASK),
             "seconds": round(self.seconds, 3),

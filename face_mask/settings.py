@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from face_mask.errors import UserError
 
 # YAML 1.1 reads `1e-3` as text, so numbers with a fraction are also accepted as text.
 Fraction = Annotated[float, Field(gt=0, lt=1, strict=False)]
 
+# Keys of earlier versions, and what to do about them.
+BY_CALIBRATION = "delete it; the model's calibration says which faces are unsure, at the level conformal.error"
+REMOVED = {"live.unsure_low": BY_CALIBRATION, "live.unsure_high": BY_CALIBRATION}
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -43,20 +46,10 @@ class Live(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     model: Literal["cnn", "mobilenet"]
-    unsure_low: Fraction
-    unsure_high: Fraction
     detector_side: Annotated[int, Field(ge=128, le=1280)]
     smoothing: Annotated[float, Field(ge=0, le=10, strict=False)]
     max_age: Annotated[float, Field(ge=0, le=10, strict=False)]
     iou_threshold: Fraction
-
-    @model_validator(mode="after")
-    def unsure_is_a_range(self) -> Live:
-        if self.unsure_low > self.unsure_high:
-            raise ValueError(
-                f"live.unsure_low = {self.unsure_low:g} is above live.unsure_high = {self.unsure_high:g}: swap them"
-            )
-        return self
 
 
 class Detector(BaseModel):
@@ -106,6 +99,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
+        if key in REMOVED:
+            return f"{key} was removed: {REMOVED[key]}"
         similar = similar_key(first["loc"], model)
         advice = f"did you mean `{similar}`?" if similar else "see the keys in the repository's params.yaml"
         return f"unknown parameter `{key}`; {advice}"

@@ -32,7 +32,7 @@ class Face:
     score: float  # the detector's, 0…1
     probability: float  # of with_mask, in the frame in which it was last detected
     smoothed: float  # the same, averaged over live.smoothing seconds
-    label: str  # with_mask, without_mask or unsure, by `smoothed`
+    label: str  # with_mask, without_mask or unsure, by `smoothed` and the limits of the tracker
     time: float  # seconds, of the frame in which it was last detected
     detected: bool  # in the last frame; if not, it is still expected at its last position
 
@@ -40,8 +40,10 @@ class Face:
 class FaceTracker:
     """Tracked faces, updated with the predictions of one frame after another."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, limits: tuple[float, float] = (0.5, 0.5)) -> None:
+        """`limits` are those of choose_label, low and high; another model has others."""
         self.live = live
+        self.limits = limits
         self.faces: list[Face] = []
         self.time = -math.inf
         self.last_number = 0
@@ -74,7 +76,7 @@ class FaceTracker:
     def new_face(self, prediction: Prediction, time: float) -> Face:
         self.last_number += 1
         p = prediction.with_mask
-        label = choose_label(None, p, self.live.unsure_low, self.live.unsure_high)
+        label = choose_label(None, p, *self.limits)
         return Face(self.last_number, prediction.box, prediction.score, p, p, label, time, True)
 
     def update_face(self, face: Face, prediction: Prediction, time: float) -> None:
@@ -84,7 +86,7 @@ class FaceTracker:
             previous, weight = None, 1.0
             self.stale.discard(face.number)
         face.smoothed += weight * (prediction.with_mask - face.smoothed)
-        face.label = choose_label(previous, face.smoothed, self.live.unsure_low, self.live.unsure_high)
+        face.label = choose_label(previous, face.smoothed, *self.limits)
         face.box, face.score, face.probability = prediction.box, prediction.score, prediction.with_mask
         face.time, face.detected = time, True
 
@@ -96,7 +98,7 @@ class FaceTracker:
 def choose_label(previous: str | None, probability: float, low: float, high: float) -> str:
     """The label of a face by its P(with_mask): unsure between `low` and `high`, and with hysteresis around both.
 
-    With `low` equal to `high` no face is unsure.
+    With `low` equal to `high` no face is unsure; with infinite ones, as conformal.Calibration.limits may return, all.
     """
     if previous == WITH_MASK and probability > max(high - HYSTERESIS, 0):
         return WITH_MASK

@@ -54,6 +54,8 @@ def read_frames(file: BinaryIO, interval: float = 0) -> Iterator[Frame]:
             if not container.streams.video:
                 raise BadVideo("not a video: it has only sound")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise BadVideo("its codec is not known")
             check_size(stream.width, stream.height)  # before anything is decoded; FFmpeg checks each frame
             stream.codec_context.options = DECODER_OPTIONS
             stream.thread_type = "AUTO"

@@ -44,12 +44,21 @@ def is_public(address: str) -> bool:
 
 
 def redact(url: str) -> str:
-    """An address without user name, password and query, which may be secret, for output and messages."""
+    """An address without user name, password and query, which may be secret, for output and messages.
+
+    A password may have characters that should have been percent-encoded, such as a slash. So what is before the last @
+    is hidden, wherever that is.
+    """
+    scheme, separator, rest = url.partition("://")
+    before, _, after = rest.rpartition("@")
+    if "?" in before or "#" in before:  # or the @ is part of the query: both sides may be secret
+        return f"{scheme}://…"
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(f"{scheme}{separator}{after}")
     except ValueError:
         return "an invalid address"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    hidden = "…@" if "/" in before else ""
+    return urlunsplit((parts.scheme, hidden + parts.netloc, parts.path, "", ""))
 
 
 def fetch(url: str, max_bytes: int, seconds: float, allowed: Callable[[str], bool] = is_public) -> bytes:
@@ -71,9 +80,16 @@ def fetch(url: str, max_bytes: int, seconds: float, allowed: Callable[[str], boo
         except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
             # A connection that `request` shut down at the deadline fails in one of many ways.
             late = time.monotonic() >= deadline
-            reason = f"no answer within {seconds:g} s" if late else f"{type(error).__name__}: {error}"[:200]
+            reason = f"no answer within {seconds:g} s" if late else reason_of(error)
             raise NotFetched(reason) from None
     raise NotFetched(f"more than {MAX_REDIRECTS} redirects")
+
+
+def reason_of(error: Exception) -> str:
+    """A failure in a few words, without the parts of an invalid address that a ValueError quotes: may be a password."""
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
+        return "the address is not valid"
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 def request(url: str, max_bytes: int, deadline: float, allowed: Callable[[str], bool]) -> tuple[bytes, str | None]:

@@ -3,7 +3,8 @@
     python -m pipeline.evaluate
 
 Reads data/predictions.csv and models/history_*.csv; writes metrics/cnn.json, metrics/mobilenet.json, and, with both
-models in each file, plots/roc.csv, pr.csv, reliability.csv, confusion.csv and training.csv. Parameters: evaluate.*.
+models in each file, plots/roc.csv, pr.csv, reliability.csv, confusion.csv and training.csv. Parameters: evaluate.* and
+conformal.error. The key `conformal` of the metrics is about prediction sets: see pipeline/scoring/conformal.py.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from face_mask.schema import MODELS, SPLITS, TITLES
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.dataset import packing
-from pipeline.scoring import calibration, curves, intervals, mcnemar, metrics
+from pipeline.scoring import calibration, conformal, curves, intervals, mcnemar, metrics
 
 
 def model_metrics(
-    table: pd.DataFrame, name: str, threshold: float, confidence: float, bins: int, resamples: int
+    table: pd.DataFrame, name: str, threshold: float, confidence: float, bins: int, resamples: int, error: float
 ) -> dict:
-    """Compute metrics/NAME.json from the predictions: train, val, overfit_gap, test, and versus (the other model)."""
+    """Compute metrics/NAME.json: train, val, overfit_gap, test, conformal (test), and versus (the other model)."""
     parts = {split: table[table["split"] == split] for split in SPLITS}
     y_true = {split: packing.to_classes(rows["label"]) for split, rows in parts.items()}
     train, val = (metrics.accuracy(y_true[s], parts[s][name].to_numpy(), threshold) for s in ("train", "val"))
@@ -32,6 +33,8 @@ def model_metrics(
     test = metrics.classification_metrics(y_true["test"], y_prob, threshold=threshold, confidence=confidence, bins=bins)
     resampled = partial(intervals.bootstrap_metrics, y_true=y_true["test"], y_prob=y_prob, threshold=threshold)
     test |= intervals.bootstrap(y_true["test"], resampled, resamples=resamples, confidence=confidence)
+    calibration = conformal.calibrate(y_true["val"], parts["val"][name].to_numpy(), error)
+    sets = conformal.conformal_metrics(y_true["test"], y_prob, calibration, threshold=threshold, confidence=confidence)
     (other,) = set(MODELS) - {name}
     correct = [
         metrics.is_correct(y_true["test"], parts["test"][model].to_numpy(), threshold) for model in (name, other)
@@ -42,6 +45,7 @@ def model_metrics(
             "val": {"accuracy": val},
             "overfit_gap": train - test["accuracy"],
             "test": test,
+            "conformal": sets,
             "versus": mcnemar.mcnemar(*correct),
         }
     )
@@ -62,10 +66,10 @@ def curve_tables(test: pd.DataFrame, threshold: float, bins: int) -> dict[str, p
 
 def main() -> None:
     with tracking.stage("evaluate") as run:
-        p = params.load().evaluate
+        p, error = params.load().evaluate, params.load().conformal.error
         table = packing.read_predictions(packing.PREDICTIONS_PATH, ["path", "label", "split"], "predict")
         results = {
-            name: model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins, p.resamples)
+            name: model_metrics(table, name, p.threshold, p.confidence, p.calibration_bins, p.resamples, error)
             for name in MODELS
         }
         tables = curve_tables(table[table["split"] == "test"], p.threshold, p.calibration_bins)
@@ -84,6 +88,8 @@ def main() -> None:
                 f" {test['accuracy_high']:.2%}) on {test['n']} images, {test['false_positives']} false positives,"
                 f" {test['false_negatives']} false negatives"
             )
+        for name, result in results.items():
+            run.report(f"{TITLES[name]} {conformal.summary(result['conformal'])}")
         run.report(
             f"{versus['only_this_correct']} images classified correctly by MobileNetV2 alone,"
             f" {versus['only_other_correct']} by the CNN alone, McNemar p = {versus['mcnemar_p']:.2g}"

@@ -3,7 +3,9 @@
     python -m pipeline.export
 
 Reads models/ and data/split/; writes models/exported/NAME.{float32,float16,int8}.tflite, models/exported/NAME.onnx,
-and metrics/export.json: size, test accuracy, and latency of each. Parameters: export.*, evaluate.threshold.
+and metrics/export.json: size, test accuracy, prediction sets, and latency of each. Every file carries the calibration
+of its prediction sets, computed on the validation images: see face_mask/conformal.py. Parameters: export.*,
+conformal.error, evaluate.threshold, evaluate.confidence.
 
 metrics/export.json contains latencies, which vary from run to run, so it is tracked by Git and not by DVC.
 """
@@ -13,11 +15,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from face_mask import errors, files
-from face_mask.schema import MODELS, TITLES
+from face_mask.schema import MODELS, SPLITS, TITLES
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.dataset import packing
 from pipeline.models import exporting
+from pipeline.scoring import conformal
 
 METRICS = Path("metrics/export.json")
 
@@ -26,16 +29,15 @@ def main() -> None:
     with tracking.stage("export") as run:
         p = params.load()
         images, manifest = packing.open_images(), packing.read_manifest()
-        test, y_true = packing.rows_of(manifest, "test")
-        calibration = exporting.calibration_images(
-            images, packing.rows_of(manifest, "train")[0], p.export.calibration_images
-        )
-        result = {name: exporting.export_model(name, images, test, y_true, calibration, p) for name in MODELS}
+        rows = {split: packing.rows_of(manifest, split) for split in SPLITS}
+        result = {name: exporting.export_model(name, images, rows, p) for name in MODELS}
         files.write_json(METRICS, result)
         run.log(result, artifacts=[METRICS])
         for name, formats in result.items():
             for number_format in exporting.FORMATS:
-                run.report(summary_line(TITLES[name], number_format, formats[number_format], len(test)))
+                run.report(summary_line(TITLES[name], number_format, formats[number_format], len(rows["test"][0])))
+        if too_few := conformal.shortage(rows["val"][1], p.conformal.error):
+            run.report(too_few)
 
 
 def summary_line(title: str, number_format: str, r: dict, n_test: int) -> str:

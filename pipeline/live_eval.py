@@ -47,7 +47,8 @@ def replay_clip(p: params.Params) -> tuple[dict[str, dict], dict[str, Session]]:
         )
         for name in MODELS
     ]
-    sessions = {name: Session(p.live, p.evaluate.threshold) for name in MODELS}
+    calibrations = {one.name: one.calibration for one in classifiers}
+    sessions = {name: Session(p.live, p.evaluate.threshold, calibrations) for name in MODELS}
     accuracy = {name: replay.FrameAccuracy(p.end_to_end.iou_threshold) for name in MODELS}
     sides = ["left", "top", "right", "bottom"]
     table = packing.read_table(

@@ -3,8 +3,9 @@
     python -m pipeline.package
 
 Reads metrics/{cnn,mobilenet}.json, data/predictions.csv, models/exported/NAME.{int8,float16}.tflite, and for the card
-data/split/, data/unseen/, metrics/data.json and metrics/unseen_data.json. Writes face_mask/model/model.tflite and
-face_mask/model/card.json: digests, data, settings, and metrics measured with this very file.
+data/split/, data/unseen/, metrics/data.json, metrics/unseen_data.json and metrics/end_to_end_NAME.json. Writes
+face_mask/model/model.tflite and face_mask/model/card.json: digests, data, settings, metrics measured with this very
+file, and the error rates of the detector with the float32 file (`rates`), by which `predict` corrects proportions.
 Parameters: package.max_megabytes, export.max_accuracy_drop, evaluate.threshold, evaluate.confidence,
 evaluate.calibration_bins, and the settings in the card: image_size, unseen.margin, unseen.url_*, detector, live.
 

@@ -38,9 +38,7 @@ def misclassified(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
     y_true = packing.to_classes(test["label"])
     error = {model: ~is_correct(y_true, test[model].to_numpy(), threshold) for model in MODELS}
     of_label = {model: np.where(y_true == 1, test[model], 1 - test[model]) for model in MODELS}
-    table = test.assign(
-        error_cnn=error["cnn"], error_mobilenet=error["mobilenet"], least=np.minimum(*of_label.values())
-    )
+    table = test.assign(**{f"error_{model}": error[model] for model in MODELS}, least=np.minimum(*of_label.values()))
     return table[error["cnn"] | error["mobilenet"]].sort_values(["least", "path"], ignore_index=True)
 
 
@@ -64,6 +62,7 @@ def draw_figures(mistakes: pd.DataFrame) -> None:
         "reliability.svg": charts.reliability(),
         "confusion.svg": charts.confusion(),
         "training.svg": charts.training(),
+        "hard-cases.svg": charts.hard_cases(),
     }
     for name, svg in drawings.items():
         files.write_text(FIGURES / name, svg)
@@ -78,6 +77,7 @@ def compose(p: params.Params, found: dict, predictions: pd.DataFrame, n_errors: 
     stored = {name: inputs.read_json(METRICS / f"{name}.json") for name in names}
     results = {model: inputs.read_json(METRICS / f"{model}.json") for model in MODELS}
     sizes = {model: inputs.read_json(METRICS / f"unseen_{model}.json").get("by_size", {}) for model in MODELS}
+    hard = {model: inputs.read_json(METRICS / f"hard_cases_{model}.json") for model in MODELS}
     issues = inputs.read_issues(stored["audit"]["n_suspected"])
     costs = label_cost.cost(predictions, issues["path"], MODELS, p.evaluate.threshold, p.evaluate.confidence)
     panels = sorted(path.name for path in Path("plots/xai").glob("*.png"))
@@ -86,6 +86,8 @@ def compose(p: params.Params, found: dict, predictions: pd.DataFrame, n_errors: 
         sections.compared(found, stored["split"], p.evaluate.confidence, p.report.overfit_gap),
         sections.tested(n_errors),
         sections.unseen(found, sizes, stored["unseen_faces"]),
+        sections.unsure(found, p.conformal.error),
+        sections.hard_cases(found, hard),
         sections.explained(found, panels),
         sections.audited(stored["audit"], costs),
         sections.appendix(
@@ -101,8 +103,7 @@ def main() -> None:
         p = params.load()
         inputs.require(list(inputs.WRITTEN_BY))
         found = comparison_table.collect(p)
-        columns = ["path", "label", "split"]
-        predictions = packing.read_predictions(packing.PREDICTIONS_PATH, columns, "--single-item predict")
+        predictions = inputs.read_predictions()
         mistakes = misclassified(predictions, p.evaluate.threshold)
         text = compose(p, found, predictions, len(mistakes))
         inputs.check_images()
@@ -110,9 +111,7 @@ def main() -> None:
         files.write_text(MARKDOWN, text)
         files.write_text(HTML, page.render(text, REPORT))
         run.log(artifacts=[MARKDOWN, HTML])
-        accuracies = ", ".join(
-            f"{title} {found[model, GROUPED]['test.accuracy']:.2%}" for model, title in TITLES.items()
-        )
+        accuracies = ", ".join(f"{TITLES[model]} {found[model, GROUPED]['test.accuracy']:.2%}" for model in MODELS)
         run.report(f"{HTML} ({HTML.stat().st_size / 1e6:.1f} MB) and {MARKDOWN}; test accuracy {accuracies}")
 
 

@@ -2,8 +2,9 @@
 
     python -m pipeline.train_cnn
 
-Reads data/split/; writes models/cnn.json, models/cnn.weights.h5 and models/history_cnn.csv. Parameters: seed,
-image_size, model.dropout, cnn.*, augment.*. Reads training and validation images only.
+Reads data/split/, data/counterfactuals/ and data/audit/label_issues.csv; writes models/cnn.json, models/cnn.weights.h5
+and models/history_cnn.csv. Parameters: seed, image_size, model.dropout, cnn.*, augment.*, audit.exclude_from_training.
+With cnn.teacher = mobilenet also reads models/mobilenet.*. Reads training and validation images only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 from face_mask import errors
 from pipeline import tracking
 from pipeline.core import params
-from pipeline.dataset import packing
 from pipeline.models import cnn, saving
 from pipeline.training import batches, fit, optimizer
 
@@ -20,22 +20,22 @@ def main() -> None:
     with tracking.stage("train_cnn") as run:
         p = params.load()
         fit.make_repeatable(p.seed)
-        images, manifest = packing.open_images(), packing.read_manifest()
-        rows, classes = packing.rows_of(manifest, "train")
-
-        steps = batches.steps_per_epoch(len(rows), p.cnn.batch_size)
+        images, val = batches.read("train", p.audit.exclude_from_training), batches.read("val")
+        steps = batches.steps_per_epoch(len(images.rows), p.cnn.batch_size)
+        training = batches.training_batches(
+            images,
+            batch_size=p.cnn.batch_size,
+            seed=p.seed,
+            changes=p.augment.model_dump(exclude={"incorrect_as"}) | {"downscale_prob": p.cnn.downscale_prob},
+            counterfactual_prob=p.cnn.counterfactual_prob,
+        )
+        if p.cnn.teacher != "none":
+            training = batches.with_teacher(training, saving.load(p.cnn.teacher))
         model = cnn.build(p.image_size, p.model.dropout)
         history = fit.fit(
             model,
-            batches.training_batches(
-                images,
-                rows,
-                classes,
-                batch_size=p.cnn.batch_size,
-                seed=p.seed,
-                changes=p.augment.model_dump() | {"downscale_prob": p.cnn.downscale_prob},
-            ),
-            batches.plain_batches(images, *packing.rows_of(manifest, "val")),
+            training,
+            batches.validation_batches(val, seed=p.seed, counterfactual_prob=p.cnn.counterfactual_prob),
             optimizer=optimizer.muon(
                 optimizer.cosine_schedule(p.cnn.learning_rate, steps * p.cnn.epochs),
                 weight_decay=p.cnn.weight_decay,

@@ -2,9 +2,10 @@
 
     python -m pipeline.train_mobilenet
 
-Reads data/split/, including the features of the stage `features`, and models/mobilenet_backbone.weights.h5; writes
-models/mobilenet.json, models/mobilenet.weights.h5 and models/history_mobilenet.csv. Parameters: seed, image_size,
-model.dropout, mobilenet.*, augment.*. Reads training and validation images only.
+Reads data/split/, with the features of the stage `features`, data/counterfactuals/, data/audit/label_issues.csv and
+models/mobilenet_backbone.weights.h5; writes models/mobilenet.json, models/mobilenet.weights.h5 and
+models/history_mobilenet.csv. Parameters: seed, image_size, model.dropout, mobilenet.*, augment.*,
+audit.exclude_from_training. Reads training and validation images only.
 """
 
 from __future__ import annotations
@@ -26,10 +27,8 @@ def main() -> None:
         p = params.load()
         m = p.mobilenet
         fit.make_repeatable(p.seed)
-        images, manifest = packing.open_images(), packing.read_manifest()
-        rows, classes = packing.rows_of(manifest, "train")
-        val_rows, val_classes = packing.rows_of(manifest, "val")
-        steps = batches.steps_per_epoch(len(rows), m.batch_size)
+        images, val = batches.read("train", p.audit.exclude_from_training), batches.read("val")
+        steps = batches.steps_per_epoch(len(images.rows), m.batch_size)
 
         def adamw(learning_rate: float, epochs: int) -> keras.optimizers.Optimizer:
             schedule = optimizer.cosine_schedule(learning_rate, steps * epochs)
@@ -41,8 +40,8 @@ def main() -> None:
         features = packing.open_features()
         history = fit.fit(
             head,
-            batches.feature_batches(features[rows], classes, batch_size=m.batch_size, seed=p.seed),
-            batches.plain_feature_batches(features[val_rows], val_classes),
+            batches.feature_batches(features[images.rows], images.classes, batch_size=m.batch_size, seed=p.seed),
+            batches.plain_feature_batches(features[val.rows], val.classes),
             optimizer=adamw(m.head_learning_rate, m.head_epochs),
             steps_per_epoch=steps,
             epochs=m.head_epochs,
@@ -58,13 +57,12 @@ def main() -> None:
                 model,
                 batches.training_batches(
                     images,
-                    rows,
-                    classes,
                     batch_size=m.batch_size,
                     seed=p.seed,
-                    changes=p.augment.model_dump() | {"downscale_prob": m.downscale_prob},
+                    changes=p.augment.model_dump(exclude={"incorrect_as"}) | {"downscale_prob": m.downscale_prob},
+                    counterfactual_prob=m.counterfactual_prob,
                 ),
-                batches.plain_batches(images, val_rows, val_classes),
+                batches.validation_batches(val, seed=p.seed, counterfactual_prob=m.counterfactual_prob),
                 optimizer=adamw(m.fine_tune_learning_rate, m.fine_tune_epochs),
                 steps_per_epoch=steps,
                 epochs=m.fine_tune_epochs,

@@ -10,8 +10,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from face_mask import classifier, litert, settings
+from face_mask import classifier, conformal, litert, settings
 from pipeline.synthetic import faces
+from tests.litert_models import CALIBRATION
 
 REPOSITORY = Path(__file__).parent.parent
 SIZE = 640, 480
@@ -38,7 +39,7 @@ def write_models(folder: Path, size: int = 128) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with stderr_closed():
             encoded = tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
-        litert.path_of(name, folder=folder).write_bytes(encoded)
+        litert.path_of(name, folder=folder).write_bytes(conformal.append(encoded, CALIBRATION))
 
 
 def workspace(folder: Path) -> Path:
@@ -67,8 +68,10 @@ def jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def expected(image: Image.Image, folder: Path, model: str = "mobilenet") -> list[classifier.Prediction]:
-    """The predictions of FaceClassifier for an image, from the left."""
+def expected(
+    image: Image.Image, folder: Path, model: str = "mobilenet", picture: bool = False
+) -> list[classifier.Prediction]:
+    """The predictions of FaceClassifier for an image, from the left; a `picture` is no frame of a video."""
     values = settings.load()
     loaded = classifier.FaceClassifier.load(
         litert.path_of(model, folder=folder / litert.MODELS),
@@ -77,7 +80,7 @@ def expected(image: Image.Image, folder: Path, model: str = "mobilenet") -> list
         margin=values.unseen.margin,
         threshold=values.evaluate.threshold,
     )
-    predictions = loaded.predict_faces(np.asarray(image), max_side=values.live.detector_side)
+    predictions = loaded.predict_faces(np.asarray(image), max_side=None if picture else values.live.detector_side)
     return sorted(predictions, key=lambda prediction: prediction.box[0])
 
 

@@ -13,7 +13,16 @@ from PIL import Image
 
 from face_mask.schema import LABELS, MODELS
 from pipeline.dataset import packing
-from pipeline.scoring import calibration, curves, intervals, mcnemar, metrics, unseen_metrics
+from pipeline.scoring import (
+    calibration,
+    conformal,
+    curves,
+    hard_case_metrics,
+    intervals,
+    mcnemar,
+    metrics,
+    unseen_metrics,
+)
 
 N_TEST, N_TRAIN, N_VAL = 60, 100, 40
 
@@ -46,6 +55,7 @@ def fabricate(folder: Path, *, unseen_and_xai_only: bool = False) -> None:
     fabricate_unseen(folder, generator)
     fabricate_xai(folder, generator)
     fabricate_use(folder)
+    fabricate_hard_cases(folder, generator)
 
 
 def fabricate_first_half(folder: Path, generator: np.random.Generator) -> None:
@@ -79,6 +89,13 @@ def fabricate_first_half(folder: Path, generator: np.random.Generator) -> None:
             "val": {"accuracy": accuracy["val"]},
             "overfit_gap": accuracy["train"] - test["accuracy"],
             "test": test,
+            "conformal": conformal.conformal_metrics(
+                y_test,
+                y_prob,
+                conformal.calibrate(truth["val"], of["val"][model].to_numpy(), 0.1),
+                threshold=0.5,
+                confidence=0.95,
+            ),
             "versus": mcnemar.mcnemar(*correct),
         }
         write_json(folder / f"metrics/{model}.json", found)
@@ -146,6 +163,9 @@ def fabricate_unseen(folder: Path, generator: np.random.Generator) -> None:
                 resamples=20,
             ),
             "incorrect_called_mask": 21, "n_incorrect": 30, "by_size": by_size,
+            "conformal": conformal.conformal_metrics(
+                y_true, y_prob, conformal.calibrate(y_true, y_prob, 0.1), threshold=0.5, confidence=0.95
+            ),
         }  # fmt: skip
         write_json(folder / f"metrics/unseen_{model}.json", found)
     y_probs = {model: faces[model].to_numpy() for model in MODELS}
@@ -188,8 +208,44 @@ def fabricate_use(folder: Path) -> None:
             "end_to_end_accuracy": 0.9,
             "end_to_end_accuracy_low": 0.8,
             "end_to_end_accuracy_high": 0.95,
+            "prevalence": {
+                "annotated": 0.8,
+                "naive": 0.7,
+                "corrected": 0.81,
+                "corrected_low": 0.7,
+                "corrected_high": 0.9,
+            },
         }
         write_json(folder / f"metrics/end_to_end_{model}.json", end_to_end)
         webcam = {"mean_confidence_with_mask": 0.96, "mean_confidence_without_mask": 0.93}
         recorded = {"face_correct": 0.9, "face_incorrect": 0.04}
         write_json(folder / f"metrics/live_{model}.json", {"frames": 90, **webcam, **recorded})
+
+
+def fabricate_hard_cases(folder: Path, generator: np.random.Generator) -> None:
+    """Two cases drawn on twenty faces of each class, and subsets by skin and size."""
+    faces = pd.DataFrame({"label": np.array(LABELS)[np.arange(40) % 2], "source_row": range(40)})
+    parts = [("original", "original", faces), ("noise", "conditions", faces)]
+    parts.append(("beard", "objects", faces[faces["label"] == "without_mask"]))
+    table = pd.concat([one.assign(case=case, group=group) for case, group, one in parts], ignore_index=True)
+    subset = pd.DataFrame({"label": np.array(LABELS)[np.arange(90) % 2], "skin": ["dark", "light", "unknown"] * 30})
+    y_true = packing.to_classes(table["label"])
+    settings: dict[str, float] = {"threshold": 0.5, "confidence": 0.95}
+    results = {}
+    for model, sharpness in (("cnn", 2.0), ("mobilenet", 4.0)):
+        y_prob = probabilities(y_true, sharpness, generator)
+        calibration = conformal.calibrate(y_true, y_prob, 0.1)
+        drawn = hard_case_metrics.hard_case_metrics(
+            table, y_prob, calibration, original="original", resamples=20, **settings
+        )
+        of_subset = hard_case_metrics.subset_metrics(
+            subset, probabilities(packing.to_classes(subset["label"]), sharpness, generator),
+            {"skin": ["dark", "light", "unknown"]}, **settings,
+        )  # fmt: skip
+        results[model] = {"test": drawn, "val": drawn, "subsets": {"test": of_subset, "unseen": of_subset}}
+        write_json(folder / f"metrics/hard_cases_{model}.json", results[model])
+    write_table(
+        folder / "plots/hard_cases.csv",
+        curves.of_both(lambda model: hard_case_metrics.error_rates(results[model]["test"])),
+    )
+    Image.fromarray(generator.integers(0, 256, (40, 60, 3), np.uint8)).save(folder / "plots/hard_cases.png")

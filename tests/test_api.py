@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,10 @@ from PIL import Image
 
 import face_mask
 from face_mask import BadImage, Face, FaceMaskDetector, UserError, decoding, models
+from face_mask.api import to_face
+from face_mask.classifier import FaceClassifier, Prediction
 from tests import live_workspace
+from tests.litert_models import CALIBRATION
 
 SCENE = live_workspace.scene()
 RGB = np.asarray(SCENE)
@@ -47,8 +50,22 @@ def test_faces_are_the_predictions_of_the_model(faces: list[Face]) -> None:
         assert (face.box, face.with_mask, face.score) == (one.box, one.with_mask, one.score)
         assert face.label == ("with_mask" if one.with_mask >= model.threshold else "without_mask")
         assert face.probability == (one.with_mask if face.label == "with_mask" else 1 - one.with_mask)
+        calibration = model.load().calibration
+        assert face.prediction_set == (calibration.prediction_set(one.with_mask) if calibration else None)
+        assert face.unsure == (face.prediction_set not in (None, (face.label,)))
     with pytest.raises(FrozenInstanceError):
         faces[0].label = "with_mask"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("probability", "labels"), [(0.9, ("with_mask",)), (0.6, ()), (0.4, ()), (0.2, ("without_mask",))]
+)
+def test_a_face_has_the_prediction_set_of_the_models_calibration(probability: float, labels: tuple[str, ...]) -> None:
+    loaded = FaceClassifier("cnn", 32, 0.2, 0.5, lambda images: images[:, 0, 0, 0], calibration=CALIBRATION)
+    face = to_face(Prediction((0, 0, 9, 9), 0.9, probability), loaded, detected=True)
+    assert (face.prediction_set, face.unsure) == (labels, not labels)
+    face = to_face(Prediction((0, 0, 9, 9), 0.9, probability), replace(loaded, calibration=None), detected=True)
+    assert (face.prediction_set, face.unsure) == (None, False)
 
 
 def test_every_kind_of_image_gives_the_same_faces(
@@ -135,7 +152,7 @@ def test_the_examples_of_the_documentation_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     examples = re.findall(r"^```python\n(.*?)^```", Path("docs/api.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     opencv = SimpleNamespace(imread=lambda path: np.asarray(Image.open(path).convert("RGB"))[..., ::-1])
     monkeypatch.setitem(sys.modules, "cv2", opencv)
     monkeypatch.chdir(tmp_path)
@@ -147,4 +164,5 @@ def test_the_examples_of_the_documentation_run(
         exec(example, names)
     out = capsys.readouterr().out.splitlines()
     assert len(out) >= 3 and re.fullmatch(r"with(out)?_mask [01]\.\d+ \(.*\)", out[0])
-    assert re.fullmatch(r"holiday.1\.jpg: \d faces, \d without a mask", out[-1])
+    assert any(re.fullmatch(r"holiday.1\.jpg: \d faces, \d without a mask", line) for line in out)
+    assert "% with a mask as predicted" in out[-2]

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from face_mask import errors, files
@@ -31,7 +32,8 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     assert names(path.parent) == ["metrics.json"]
 
 
-def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize("collected", [True, False], ids=["collected", "zombie"])
+def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path: Path, collected: bool) -> None:
     path = tmp_path / "metrics [1].json"
     code = f"""
 import time
@@ -47,9 +49,21 @@ with files.replacing({str(path)!r}) as aside:
         aside.write_text("whole")
     assert names(tmp_path) == sorted([f".{process.pid}.{path.name}", path.name])
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | (0 if collected else os.WNOWAIT))
     files.write_text(path, "again")
     assert names(tmp_path) == [path.name]
+    process.wait()
+
+
+def test_a_leftover_of_a_process_that_cannot_be_asked_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(pid: int) -> psutil.Process:
+        raise psutil.AccessDenied(pid)
+
+    monkeypatch.setattr(psutil, "Process", denied)
+    leftover = tmp_path / ".1.a.csv"
+    leftover.write_text("half")
+    files.clear_leftovers(tmp_path / "a.csv")
+    assert leftover.is_file()
 
 
 def test_leftovers_of_nested_writes_and_of_recycled_process_ids_are_cleared(tmp_path: Path) -> None:

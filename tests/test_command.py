@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from face_mask import __main__ as command
+from face_mask.errors import UserError
 from tests import live_workspace
 from tools import scratch
 
@@ -58,7 +60,8 @@ def test_each_command_describes_its_options_under_its_own_name(name: str) -> Non
 def test_a_wrong_command_is_one_line_and_none_is_the_usage() -> None:
     done = face_mask("predct", "x.jpg")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "face-mask: 'predct' is not a valid command: use one of predict, live, serve, replay\n"
+    commands = "predict, live, serve, replay, evaluate"
+    assert done.stderr == f"face-mask: 'predct' is not a valid command: use one of {commands}\n"
     assert face_mask().stderr == face_mask("--help").stdout
 
 
@@ -66,6 +69,13 @@ def test_an_error_names_the_command(tmp_path: Path) -> None:
     done = face_mask("replay", "missing.mp4", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("replay: missing.mp4 ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_a_wrong_option_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--wrong"])
+    with pytest.raises(UserError, match=r"^[^\n]+: see --help$"):
+        import_module(command.COMMANDS[name][0]).main()
 
 
 def test_help_and_the_settings_load_nothing_heavy() -> None:
@@ -113,6 +123,7 @@ def test_the_documents_name_commands_and_options_that_exist(path: Path) -> None:
         assert name in command.COMMANDS, rest
         module = find_spec(command.COMMANDS[name][0])
         source = Path(str(module and module.origin)).read_text(encoding="utf-8")
+        source += (ROOT / "face_mask/events.py").read_text(encoding="utf-8") if "events.add_arguments" in source else ""
         assert all(f'"{word}"' in source for word in rest.split() if word.startswith("--")), rest
 
 

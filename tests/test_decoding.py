@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from face_mask import decoding
 from tests.faults import made_images
@@ -162,6 +164,48 @@ def test_damaged_exif_data_are_ignored():
             rgb = decoding.open_rgb(encoded(halves(), kind, exif=bytes(damaged)))[0]
             assert sorted(rgb.size) == [40, 60]
     assert decoding.open_rgb(encoded(halves(), "PNG", exif=exif))[0].size == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "error"),
+    [
+        ("exif", "Exif\0\0nonsense", SyntaxError),
+        ("exif", "Exif\0\0MM\0*\0\0", struct.error),
+        ("Raw profile type exif", "\nexif\n 4\nnone", ValueError),
+        ("xmp", "text, not bytes", TypeError),
+    ],
+)
+def test_each_error_of_damaged_exif_data_is_ignored(key, text, error):
+    info = PngInfo()
+    info.add_text(key, text)
+    content = encoded(halves(), pnginfo=info)
+    with pytest.raises(error):
+        Image.open(io.BytesIO(content)).getexif()
+    assert is_halves(decoding.decode(content, 32).pixels)
+
+
+def test_the_time_limit_also_ends_the_reading_of_exif_data(monkeypatch):
+    def read_slowly(image):
+        raise decoding.BadImage("takes too long to decode")
+
+    monkeypatch.setattr(PngImageFile, "getexif", read_slowly)
+    with pytest.raises(decoding.BadImage, match="too long"):
+        decoding.decode(encoded(halves()), 32)
+
+
+def test_a_png_with_a_wrong_checksum_is_used_if_only_that_of_the_exif_data_is_wrong():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, good in ((b"eXIf", True), (b"IHDR", False)):
+        content = bytearray(encoded(halves(), exif=exif))
+        start = content.find(name)
+        content[start + 4 + int.from_bytes(content[start - 4 : start], "big")] ^= 1
+        if good:
+            assert is_halves(decoding.decode(bytes(content), 32).pixels)
+            assert decoding.format_of(bytes(content)) == "PNG"
+        else:
+            with pytest.raises(decoding.BadImage, match="not an image"):
+                decoding.decode(bytes(content), 32)
 
 
 def test_reading_is_limited_in_steps_and_time(monkeypatch):

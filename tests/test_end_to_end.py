@@ -37,6 +37,8 @@ SMALL = {
     "mobilenet.fine_tune_epochs": 1,
     "unseen.source": "synthetic",
     "unseen.synthetic_scenes": 12,
+    "hard_cases.faces": 2,
+    "hard_cases.val_faces": 1,
     "xai.images": 8,
     "xai.max_steps": 8,
     "xai.faithfulness_steps": 4,
@@ -48,12 +50,12 @@ SMALL = {
     "clip.seconds": 0.4,
     "clip.fps": 5,
 }
-TRAINING = ["download", "decode", "split", "pretrained", "features", "train_cnn", "train_mobilenet"]
+TRAINING = ["download", "decode", "split", "pretrained", "features", "counterfactuals", "train_cnn", "train_mobilenet"]
 # The stages that depend on the trained models.
-USING = ["predict", "evaluate", "unseen_eval", "xai", "export", "package", "end_to_end", "live_eval", "report",
-         "register"]  # fmt: skip
-STAGES = [*TRAINING, *USING, "unseen_download", "unseen_faces", "audit", "clip"]
-KINDS = ("", "unseen_", "xai_", "end_to_end_", "live_")
+USING = ["predict", "evaluate", "unseen_eval", "hard_cases_eval", "xai", "export", "package", "end_to_end",
+         "live_eval", "report", "register"]  # fmt: skip
+STAGES = [*TRAINING, *USING, "unseen_download", "unseen_faces", "draw_hard_cases", "audit", "clip"]
+KINDS = ("", "unseen_", "hard_cases_", "xai_", "end_to_end_", "live_")
 METRICS = {f"metrics/{kind}{model}.json" for kind in KINDS for model in ("cnn", "mobilenet")}
 
 

@@ -27,9 +27,11 @@ from PIL import Image
 
 from face_mask import litert, settings
 from face_mask.errors import UserError
+from face_mask.events import Notifier
 from face_mask.live import connection, frames, inference, security, server
 from face_mask.live.inference import InferencePool
 from face_mask.live.rate import RateLimiter
+from face_mask.tracker import Face
 from tests import live_workspace
 from tools.live_server import serving
 
@@ -51,9 +53,11 @@ def frame(number: int, encoded: bytes, time: float | None = None) -> bytes:
 
 
 @asynccontextmanager
-async def served(folder: Path, log: Callable | None = None, threads: int = 2) -> AsyncIterator[Any]:
+async def served(
+    folder: Path, log: Callable | None = None, threads: int = 2, notifier: Notifier | None = None
+) -> AsyncIterator[Any]:
     pool = InferencePool(settings.load(), folder / litert.MODELS, threads)
-    async with TestServer(server.create_app(pool, "127.0.0.1", log)) as running:
+    async with TestServer(server.create_app(pool, "127.0.0.1", log, notifier)) as running:
         yield running
 
 
@@ -90,7 +94,7 @@ def test_a_frame_is_answered_with_the_predictions_of_the_classifier(folder: Path
             "models": ["cnn", "mobilenet"],
             "model": "mobilenet",
             "mlflow": False,
-            "unsure": [0.3, 0.7],
+            "unsure": {"cnn": [0.3, 0.7], "mobilenet": [0.3, 0.7]},
         }
         for number in (7, 8):
             answer = await ask(page, frame(number, encoded))
@@ -108,6 +112,36 @@ def test_a_frame_is_answered_with_the_predictions_of_the_classifier(folder: Path
         assert answer["metrics"]["latency_ms_p50"] > 0
 
     talk(folder, script)
+
+
+def test_a_picture_is_classified_like_an_image_by_predict_and_reports_no_event(
+    folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = live_workspace.expected(Image.open(io.BytesIO(encoded)), folder, picture=True)
+    notifier = Notifier("true", after=0, at_most_every=0, report=print)
+    offered: list[int] = []
+
+    def offer(face: Face, *_: object) -> bool:
+        offered.append(face.number)
+        return True
+
+    monkeypatch.setattr(notifier, "offer", offer)
+
+    async def script(page: Client, hello: dict) -> None:
+        assert await ask(page, {"type": "pictures", "on": True}) == {"type": "pictures", "on": True}
+        for number in (1, 2):  # two pictures have no face in common
+            answer = await ask(page, frame(number, encoded, time=-1.0 * number))
+            faces = sorted(answer["faces"], key=lambda face: face["box"][0])
+            assert [face["number"] for face in answer["faces"]] == [3 * number - 2, 3 * number - 1, 3 * number]
+            for face, prediction in zip(faces, expected, strict=True):
+                assert face["box"] == pytest.approx(prediction.box, abs=0.06)
+        assert (await ask(page, {"type": "pictures", "on": 1}))["message"] == "unknown command"
+        assert offered == []
+        await ask(page, {"type": "pictures", "on": False})
+        answer = await ask(page, frame(3, encoded))
+        assert offered == [face["number"] for face in answer["faces"] if face["label"] == "without_mask"] != []
+
+    talk(folder, script, notifier=notifier)
 
 
 def png(width: int, height: int) -> bytes:
@@ -184,10 +218,10 @@ class Held:
         self.predicted: list[int] = []
         monkeypatch.setattr(pool, "predict", self)
 
-    def __call__(self, frame: frames.Frame, model: str) -> Any:
+    def __call__(self, frame: frames.Frame, model: str, picture: bool) -> Any:
         assert self.gate.acquire(timeout=20)
         self.predicted.append(frame.number)
-        return self.predict(frame, model)
+        return self.predict(frame, model, picture)
 
 
 def test_only_the_newest_frame_waits_and_older_ones_are_dropped(
@@ -217,9 +251,9 @@ def test_answers_are_in_order_although_two_threads_predict(
             pool = running.app[server.POOL]
             predict = pool.predict
 
-            def uneven(frame: frames.Frame, model: str) -> Any:
+            def uneven(frame: frames.Frame, model: str, picture: bool) -> Any:
                 time.sleep(0.3 if frame.number % 2 == 0 else 0)
-                return predict(frame, model)
+                return predict(frame, model, picture)
 
             monkeypatch.setattr(pool, "predict", uneven)
             answers = []
@@ -262,9 +296,9 @@ def test_one_page_does_not_hold_all_threads_when_another_is_connected(
             pool = running.app[server.POOL]
             predict, gate = pool.predict, threading.Event()
 
-            def slow(frame: frames.Frame, model: str) -> Any:
+            def slow(frame: frames.Frame, model: str, picture: bool) -> Any:
                 assert frame.number > 10 or gate.wait(20)
-                return predict(frame, model)
+                return predict(frame, model, picture)
 
             monkeypatch.setattr(pool, "predict", slow)
             try:
@@ -306,7 +340,7 @@ def test_a_bug_closes_the_connection_and_is_logged(
     async def run() -> None:
         async with served(folder) as running:
             with monkeypatch.context() as patch:
-                patch.setattr(running.app[server.POOL], "predict", lambda frame, model: 1 // 0)
+                patch.setattr(running.app[server.POOL], "predict", lambda *_: 1 // 0)
                 async with connected(running) as (page, _):
                     await page.send_bytes(frame(1, encoded))
                     assert (await page.receive(timeout=20)).type == WSMsgType.CLOSE
@@ -390,7 +424,7 @@ def test_a_flood_of_commands_is_slowed_down(folder: Path) -> None:
 def test_a_model_that_gives_no_probabilities_is_an_error_of_the_frame(
     folder: Path, encoded: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(frame: frames.Frame, model: str) -> Any:
+    def fails(frame: frames.Frame, model: str, picture: bool) -> Any:
         raise UserError("the model is damaged")
 
     async def run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -142,11 +143,13 @@ def wait_for_label(page: Page, number: str, label: str) -> None:
     until(page, f"document.querySelector('#faces li[data-number=\"{number}\"]')?.dataset.class === '{label}'")
 
 
-def assert_expected(faces: list[dict[str, Any]], expected: list[classifier.Prediction]) -> None:
+def assert_expected(
+    faces: list[dict[str, Any]], expected: list[classifier.Prediction], least_iou: float = 0.85
+) -> None:
     """Boxes and probabilities agree with FaceClassifier, up to another JPEG encoding by the browser."""
     assert len(faces) == len(expected)
     boxes = np.array([face["box"] for face in faces]), np.array([prediction.box for prediction in expected])
-    assert np.diag(intersection_over_union(*boxes)).min() > 0.85
+    assert np.diag(intersection_over_union(*boxes)).min() > least_iou
     for face, prediction in zip(faces, expected, strict=True):
         assert float(face["probability"]) == pytest.approx(prediction.with_mask, abs=0.08)
 
@@ -201,6 +204,14 @@ def test_metrics_are_updated_saved_and_reset(page: Page) -> None:
     assert saved["faces"] == saved["faces_with_mask"] + saved["faces_without_mask"] >= 30
     assert saved["distinct_faces"] == 3
     assert page.inner_text("#mean_confidence_with_mask") == f"{saved['mean_confidence_with_mask']:.2%}"
+    assert saved["people_with_mask"] + saved["people_without_mask"] == 3 and "proportion_corrected" not in saved
+    assert page.inner_text("#proportion") == f"{100 * saved['proportion_with_mask']:.0f}%"
+    assert "Uncorrected" in str(page.get_attribute("#proportion-name", "title"))
+    corrected = {f"proportion_{key}": i / 100 for i, key in ((70, "with_mask"), (76, "corrected"))}
+    corrected |= {"proportion_corrected_low": 0.6549, "proportion_corrected_high": 0.9}
+    page.evaluate("metrics => import('/page/panel.js').then((panel) => panel.showMetrics(metrics))", corrected)
+    assert page.inner_text("#proportion") == "76% (65–90)"
+    assert "70% as predicted" in str(page.get_attribute("#proportion-name", "title"))
     page.keyboard.press("r")
     until(page, "Number(document.getElementById('frames').textContent) < 3")
 
@@ -264,6 +275,90 @@ def test_a_video_is_played_to_its_end(browser: Any, address: str, folder: Path) 
     assert "broken.mp4" in page.inner_text("#problem-text")
     page.set_input_files("#file", folder / "scene.webm")
     wait_for_faces(page)
+    page.context.close()
+
+
+def test_a_picture_is_classified_without_a_camera(browser: Any, address: str, folder: Path) -> None:
+    scene = live_workspace.scene()
+    scene.save(folder / "scene.png")
+    live_workspace.empty_scene().save(folder / "empty.webp")
+    page = open_page(browser, address)
+    page.click("#start [data-action=camera]")  # which is denied
+    wait_for_state(page, "problem")
+    with page.expect_file_chooser() as chooser:
+        page.click("#problem [data-action=picture]")
+    chooser.value.set_files(folder / "scene.png")
+    wait_for_state(page, "picture")
+    faces = wait_for_faces(page)
+    assert_expected(faces, live_workspace.expected(scene, folder, picture=True), least_iou=0.75)
+    assert [face["class"] for face in faces] == live_workspace.LABELS
+    for face, colour in ((faces[0], (47, 224, 187)), (faces[2], (255, 131, 80))):
+        assert np.abs(overlay_pixels(page, face["box"])[:, :3] - colour).sum(axis=1).min() < 30
+    summary = "1 with mask, 1 without mask, 1 unsure"
+    assert page.inner_text("#announcement") == summary
+    assert page.get_attribute("#picture", "aria-label") == f"scene.png: {summary}"
+    assert page.is_disabled("#pause") and page.inner_text("#frames") == "1"
+
+    page.keyboard.press("1")  # another model classifies it anew, and other faces are not those of the picture before
+    wait_for_label(page, str(int(faces[0]["number"]) + 3), "without_mask")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("p")
+    chooser.value.set_files(folder / "empty.webp")
+    page.wait_for_selector("#no-face:visible")
+    assert shown_faces(page) == [] and page.errors == []
+    page.context.grant_permissions(["camera"])
+    page.keyboard.press("c")
+    wait_for_state(page, "running")
+    wait_for_faces(page)
+    assert page.is_hidden("#picture")
+    page.context.close()
+
+
+def test_a_picture_is_dropped_or_pasted_and_what_is_none_is_one_line(browser: Any, address: str, folder: Path) -> None:
+    script = """async ([type, name, encoded, size]) => {
+        const bytes = encoded ? Uint8Array.from(atob(encoded), c => c.charCodeAt(0)) : new Uint8Array(size);
+        const data = new DataTransfer();
+        data.items.add(new File([bytes], name, {type: name.endsWith("mkv") ? "" : "image/png"}));
+        const options = {bubbles: true, cancelable: true};
+        const event = type === "paste"
+            ? new ClipboardEvent(type, {...options, clipboardData: data})
+            : new DragEvent(type, {...options, dataTransfer: data});
+        return document.body.dispatchEvent(event);
+    }"""
+    # The server answers the first picture with "dropped", as it does if a newer frame arrives: it is sent again.
+    drop_first = """const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (data) {
+        if (typeof data === "string" || window.dropped) return send.call(this, data);
+        window.dropped = true;
+        const frame = new DataView(data.buffer).getUint32(0);
+        setTimeout(() => this.onmessage({data: JSON.stringify({type: "dropped", frame})}));
+    };"""
+    page = open_page(browser, address, drop_first)
+
+    def send(kind: str, name: str, content: bytes = b"", size: int = 0) -> None:
+        browser_acts = page.evaluate(script, [kind, name, base64.b64encode(content).decode(), size])
+        assert not browser_acts or kind == "paste"  # it would leave the page for a file that is dropped
+
+    scene = live_workspace.jpeg(live_workspace.scene())
+    send("dragover", "scene.jpg")
+    assert page.is_visible("#drop")
+    send("drop", "scene.jpg", scene)
+    assert page.is_hidden("#drop")
+    wait_for_faces(page)
+    assert page.evaluate("window.dropped") is True
+    for name, content, size, reason in (
+        ("notes.txt", b"hello", 0, "notes.txt is not an image"),
+        ("cut.png", b"\x89PNG\r\n\x1a\n", 0, "cut.png is not an image"),
+        ("big.png", b"", (64 << 20) + 1, "big.png is larger than 64 MB."),
+    ):
+        send("drop", name, content, size)
+        page.wait_for_selector(f"text={reason}")
+        assert page.inner_text("#problem-title") == "This picture cannot be opened" and shown_faces(page) == []
+    send("paste", "image.png", scene)
+    wait_for_faces(page)
+    send("drop", "short.mkv", (folder / "short.webm").read_bytes())
+    page.wait_for_selector("text=End of video")
+    assert page.is_hidden("#picture") and page.errors == []
     page.context.close()
 
 
@@ -400,6 +495,8 @@ def test_a_phone(browser: Any, address: str, scheme: str) -> None:
     page = open_page(browser, address, permissions=["camera"], color_scheme=scheme, **options)
     wait_for_faces(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 375  # no horizontal scrolling
+    for action in ("camera", "picture"):
+        assert page.query_selector(f".controls [data-action={action}]").bounding_box()["height"] >= 44
     for selector in ("#pause", "#mirror", ".controls [data-action=camera]", ".models label span"):
         box = page.query_selector(selector).bounding_box()
         assert box["height"] >= 44, selector

@@ -219,10 +219,21 @@ def test_missing_or_damaged_features_are_one_line_with_the_remedy(tmp_path, monk
 # ---- batches ----
 
 
+def image_set(pixels, rows, classes, changed=None, changed_classes=()) -> batches.Images:
+    """Images and all of the changed copies, none by default."""
+    copies = pixels[:0] if changed is None else changed
+    return batches.Images(pixels, rows, classes, copies, np.arange(len(copies)), np.array(changed_classes, np.int64))
+
+
+def training_batches(images: batches.Images, counterfactual_prob: float = 0.0, **options) -> tf.data.Dataset:
+    """Batches without augmentation."""
+    return batches.training_batches(images, changes=STILL, counterfactual_prob=counterfactual_prob, **options)
+
+
 def test_an_epoch_contains_every_image_once_with_its_class_in_a_new_order():
     images = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 32, 32, 3), np.uint8)
     rows, classes = np.arange(4, 40), np.arange(4, 40) % 2
-    dataset = batches.training_batches(images, rows, classes, batch_size=9, seed=3, changes=STILL)
+    dataset = training_batches(image_set(images, rows, classes), batch_size=9, seed=3)
     seen = []
     for pixels, one_hot in dataset.take(8).as_numpy_iterator():
         values = pixels[:, 0, 0, 0].round().astype(int)
@@ -234,12 +245,79 @@ def test_an_epoch_contains_every_image_once_with_its_class_in_a_new_order():
     assert [int(v) for pixels in again for v in pixels[:, 0, 0, 0].round()] == seen
 
 
-def test_plain_batches_are_the_images_in_order():
+def test_counterfactuals_replace_their_fraction_of_the_images_with_both_classes_alike():
+    images = np.zeros((64, 32, 32, 3), np.uint8)
+    rows, classes = np.arange(64), np.arange(64) % 2
+    # Three of class 0 and one of class 1, which the pixels tell.
+    changed, changed_classes = np.full((4, 32, 32, 3), 100, np.uint8), np.array([0, 0, 1, 0])
+    changed[2] = 200
+
+    def values(probability: float, number: int = 4) -> tuple[np.ndarray, np.ndarray]:
+        given = image_set(images, rows, classes, changed[:number], changed_classes[:number])
+        taken = list(training_batches(given, probability, batch_size=16, seed=7).take(100).as_numpy_iterator())
+        pixels = np.concatenate([pixels[:, 0, 0, 0].round() for pixels, _ in taken])
+        return pixels, np.concatenate([one_hot for _, one_hot in taken]).argmax(axis=1)
+
+    pixels, found = values(0.25)
+    replaced = pixels > 0
+    assert ((pixels[replaced] == 200) == found[replaced]).all()
+    # 1,600 draws: more than four standard deviations are rejected.
+    assert abs(replaced.mean() - 0.25) < 0.045 and abs((pixels[replaced] == 200).mean() - 0.5) < 0.1
+    assert (values(0.25)[0] == pixels).all() and not values(0.0)[0].any()
+    assert not values(0.25, number=2)[0].any()  # of one class alone: none
+
+
+def test_a_teacher_softens_the_targets_of_the_same_images():
+    images, classes = toy()
+    teacher = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+    plain = training_batches(image_set(images, np.arange(64), classes), batch_size=16, seed=1)
+    softened = batches.with_teacher(plain, teacher)
+    for (pixels, one_hot), (same, target) in zip(
+        plain.take(2).as_numpy_iterator(), softened.take(2).as_numpy_iterator(), strict=True
+    ):
+        assert (pixels == same).all()
+        flat = np.sqrt(teacher(pixels).numpy())
+        np.testing.assert_allclose(target, one_hot / 2 + flat / flat.sum(axis=1, keepdims=True) / 2, atol=1e-5)
+
+
+def test_suspected_labels_are_left_out_of_training_on_request_with_their_copies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    manifest = pd.DataFrame({"path": list("abcd"), "label": ["with_mask"] * 4, "row": range(4)})
+    manifest["split"] = ["train", "test", "train", "val"]
+    copies = pd.DataFrame({"kind": "hand", "label": "without_mask", "split": "train", "source_row": [0, 2, 2]})
+    for path, table in ((packing.MANIFEST_PATH, manifest), (packing.SUSPECTS_PATH, manifest.iloc[[1, 2]])):
+        path.parent.mkdir(parents=True)
+        table.to_csv(path, index=False)
+    packing.COUNTERFACTUALS_PATH.parent.mkdir(parents=True)
+    copies.to_csv(packing.COUNTERFACTUALS_PATH.with_name("manifest.csv"), index=False)
+    np.save(packing.IMAGES_PATH, np.zeros((4, 8, 8, 3), np.uint8))
+    np.save(packing.COUNTERFACTUALS_PATH, np.zeros((3, 8, 8, 3), np.uint8))
+
+    everything, some = batches.read("train"), batches.read("train", exclude_suspects=True)
+    assert everything.rows.tolist() == [0, 2] and everything.changed_rows.tolist() == [0, 1, 2]
+    assert some.rows.tolist() == [0] and some.changed_rows.tolist() == [0]
+    assert batches.read("test", exclude_suspects=True).rows.tolist() == [1]
+    assert not len(batches.read("val").changed_rows)
+
+
+def test_validation_batches_are_the_images_in_order_and_their_proportion_of_copies():
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
-    rows, classes = np.array([5, 2, 19, 0, 7]), np.array([1, 0, 0, 1, 1])
-    parts = list(batches.plain_batches(images, rows, classes, batch_size=2).as_numpy_iterator())
-    assert (np.concatenate([pixels for pixels, _ in parts]) == images[rows]).all()
-    assert np.concatenate([one_hot for _, one_hot in parts]).argmax(axis=1).tolist() == classes.tolist()
+    rows, classes = np.array([5, 2, 19, 0, 7, 3]), np.array([1, 0, 0, 1, 1, 0])
+    given = image_set(images, rows, classes, images[10:], np.arange(10) % 2)
+
+    def contents(probability: float) -> tuple[np.ndarray, list[int]]:
+        dataset = batches.validation_batches(given, seed=1, counterfactual_prob=probability, batch_size=4)
+        parts = list(dataset.as_numpy_iterator())
+        one_hot = np.concatenate([one_hot for _, one_hot in parts])
+        return np.concatenate([pixels for pixels, _ in parts]), one_hot.argmax(axis=1).tolist()
+
+    pixels, found = contents(0.0)
+    assert (pixels == images[rows]).all() and found == classes.tolist()
+    pixels, found = contents(0.4)  # 4 of 10
+    assert (pixels[:6] == images[rows]).all() and found == [*classes.tolist(), 0, 0, 1, 1]
+    copies = [next(i for i in range(10) if (images[10 + i] == one).all()) for one in pixels[6:]]
+    assert [i % 2 for i in copies] == [0, 0, 1, 1] and len(set(copies)) == 4
+    assert len(contents(0.9)[1]) == 16 and len(contents(1.0)[1]) == 16  # all that there are
 
 
 # ---- training ----
@@ -260,8 +338,8 @@ def train_toy(
     model = cnn.build(32, 0.2)
     history = fit.fit(
         model,
-        batches.training_batches(images, np.arange(48), classes[:48], batch_size=16, seed=1, changes=STILL),
-        batches.plain_batches(images, np.arange(48, 64), classes[48:]),
+        training_batches(image_set(images, np.arange(48), classes[:48]), batch_size=16, seed=1),
+        batches.validation_batches(image_set(images, np.arange(48, 64), classes[48:]), seed=1, counterfactual_prob=0.0),
         optimizer=optimizer(
             optimizers.cosine_schedule(learning_rate, steps * epochs), weight_decay=0.0, ema_momentum=ema_momentum
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from face_mask import litert, lockfile, models
 from face_mask.errors import UserError
+from face_mask.prevalence import Rates
 from face_mask.settings import Settings
 from pipeline import package
 from pipeline.core import params
@@ -76,6 +78,8 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bright: bytes) -> Path
     np.save("data/unseen/images.npy", grey(BRIGHT, DARK, DARK, BRIGHT))
     Path("metrics/data.json").write_text(json.dumps({"source": "folder", "sha256": "0" * 64}))
     Path("metrics/unseen_data.json").write_text(json.dumps({"source": "folder"}))
+    for name, n in (("cnn", 8), ("mobilenet", 9)):
+        Path(f"metrics/end_to_end_{name}.json").write_text(json.dumps({"rates": asdict(Rates(32, n, 7, 6, 5, 4, 3))}))
     return tmp_path
 
 
@@ -103,6 +107,9 @@ def test_the_better_model_is_shipped_and_measured_itself(repo: Path, logged: lis
     assert (unseen["recall_with_mask"], unseen["recall_without_mask"]) == (0.5, 1.0)
     assert unseen["accuracy_low"] == pytest.approx(0.2077, abs=1e-4)  # Wilson, 2 of 3
     assert found["settings"]["image_size"] == SIZE
+    assert found["calibration"] == asdict(litert_models.CALIBRATION)
+    assert found["metrics"]["test"]["conformal"]["unsure_n"] == 8 and "conformal" not in found["metrics"]["val"]
+    assert Rates.read(found["rates"]) == Rates(32, 9, 7, 6, 5, 4, 3)
     assert "package: MobileNetV2 int8, 0.0 MB, test accuracy 100.00% (67.56% to 100.00%)" in capsys.readouterr().out
 
 

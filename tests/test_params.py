@@ -63,6 +63,13 @@ def test_the_committed_parameters_are_valid_and_have_the_specified_values():
         ("cnn.epoch", 3, "unknown parameter `cnn.epoch`; did you mean `cnn.epochs`?"),
         ("learning_rate", 3, "unknown parameter `learning_rate`; did you mean `cnn.learning_rate`?"),
         ("mobilnet", 3, "unknown parameter `mobilnet`; did you mean `mobilenet`?"),
+        (
+            "live.unsure_low",
+            0.3,
+            "live.unsure_low was removed: delete it; the model's calibration says which faces are"
+            " unsure, at the level conformal.error",
+        ),
+        ("conformal.error", 0.5, "conformal.error = 0.5: input should be less than 0.5"),
         ("live.smothing", 3, "unknown parameter `live.smothing`; did you mean `live.smoothing`?"),
         ("cnn.depth", 3, "unknown parameter `cnn.depth`; see the keys"),
         ("extra", 3, "unknown parameter `extra`; see the keys"),

@@ -127,6 +127,37 @@ def test_every_face_is_classified_and_all_formats_agree(run, here: Path, models:
         assert float(cells[1]) == pytest.approx(face["probability"], abs=6e-4)
 
 
+def test_an_unsure_face_is_marked_in_every_format_by_the_models_calibration(run, here: Path, models: Path) -> None:
+    levels = (20, 90, 110, 200)  # P(with_mask) 0.01, 0.35, 0.65 and 1; the model is sure up to 0.3 and from 0.7 on
+    for level in levels:
+        Image.new("RGB", (64, 64), (level, level, level)).save(f"{level}.png")
+    names, sets = [f"{level}.png" for level in levels], ["without_mask", "none", "none", "with_mask"]
+    _, out, err = run(*names, "--faces", "whole", "--format", "json", "--annotate", "seen")
+    assert [one["faces"][0]["prediction_set"] for one in json.loads(out)] == sets and err == ""
+    rows = csv.DictReader(io.StringIO(run(*names, "--faces", "whole", "--format", "csv")[1]))
+    assert [row["prediction_set"] for row in rows] == sets
+    lines = run(*names, "--faces", "whole")[1].splitlines()[1:]
+    assert [line[:16].split() for line in lines] == [["without_mask"], ["without_mask", "?"], ["with_mask", "?"],
+                                                     ["with_mask"]]  # fmt: skip
+    drawn = drawing.draw(np.zeros((90, 160, 3), np.uint8), json.loads(out)[1]["faces"])
+    sure = drawing.draw(np.zeros((90, 160, 3), np.uint8), [json.loads(out)[1]["faces"][0] | {"prediction_set": None}])
+    assert (drawn != sure).any()
+
+
+def test_a_model_without_a_calibration_is_never_unsure_and_one_line_says_so(run, here: Path, models: Path) -> None:
+    content = (models / "mobilenet.float32.tflite").read_bytes()
+    Path("mobilenet.float32.tflite").write_bytes(content[: content.rindex(b"PK\x03\x04")])
+    GREY.save("a.png")
+    code, out, err = run("a.png", "a.png", "--faces", "whole", "--format", "json", models=here)
+    assert (code, [one["faces"][0]["prediction_set"] for one in json.loads(out)]) == (0, [None, None])
+    assert err == (
+        "predict: the file of mobilenet has no calibration, so no face is reported as unsure: run `dvc repro export`\n"
+    )
+    Path("mobilenet.float32.tflite").write_bytes(content[:-9])
+    code, out, err = run("a.png", models=here)
+    assert (code, len(err.splitlines())) == (1, 1) and "damaged (its end is missing): run `dvc checkout`" in err
+
+
 def test_no_face_is_reported_and_the_whole_image_is_classified_only_with_faces_whole(run) -> None:
     GREY.save("grey.png")
     assert run("grey.png")[1].splitlines()[1].split() == ["no", "face", "detected", "grey.png"]
@@ -389,7 +420,7 @@ def test_an_annotated_video_shows_the_classified_frames_at_their_times(run) -> N
 
 def test_a_label_at_the_border_stays_in_the_image() -> None:
     image = np.zeros((60, 60, 3), np.uint8)
-    face = {"box": [50, 0, 60, 12], "class": "with_mask", "probability": 1.0}
+    face = {"box": [50, 0, 60, 12], "class": "with_mask", "probability": 1.0, "prediction_set": None}
     drawn = drawing.draw(image, [face])
     assert drawn.shape == image.shape and (drawn > 200).all(axis=2).sum() > 10 and not image.any()
 

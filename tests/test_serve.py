@@ -23,13 +23,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from face_mask import decoding, detector, litert
+from face_mask import conformal, decoding, detector, litert
 from face_mask.classifier import FaceClassifier
 from face_mask.errors import UserError
 from pipeline import register
 from pipeline.registry import packaging
 from pipeline.synthetic.faces import draw_image
 from pipeline.tracking import stage_runs, values
+from tests.litert_models import CALIBRATION
 from tools import graph, scratch, serve
 
 REPOSITORY = Path(__file__).parent.parent
@@ -51,7 +52,7 @@ def exported(tmp_path_factory) -> Path:
     """LiteRT files of two real, tiny models: P(with_mask) grows with red and falls with blue."""
     folder = tmp_path_factory.mktemp("exported")
     for name, slope in (("cnn", 3.0), ("mobilenet", 9.0)):
-        litert.path_of(name, folder=folder).write_bytes(redness(slope))
+        litert.path_of(name, folder=folder).write_bytes(conformal.append(redness(slope), CALIBRATION))
     return folder
 
 
@@ -395,7 +396,10 @@ def test_the_server_returns_the_predictions_of_the_litert_file(served):
     assert [row["probability"] for row in rows] == classify(pixels).tolist()
     assert [row["class"] for row in rows][:3] == ["with_mask", "without_mask", "with_mask"]  # 0.5 is the threshold
     assert {row["model"] for row in rows} == {"mobilenet"} and {row["error"] for row in rows} == {None}
-    assert list(rows[0]) == ["class", "probability", "model", "error"]
+    assert list(rows[0]) == ["class", "probability", "prediction_set", "model", "error"]
+    assert [row["prediction_set"] for row in rows] == [
+        "with_mask" if p >= 0.7 else "without_mask" if p <= 0.3 else "none" for p in classify(pixels).tolist()
+    ]
 
 
 def test_base64_may_have_line_breaks_and_a_data_prefix(served):
@@ -464,5 +468,44 @@ def test_a_version_loads_in_a_process_without_the_repository(served, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     rows, module, pipeline, tensorflow = json.loads(done.stdout)
-    assert rows == [{"class": None, "probability": None, "model": "mobilenet", "error": "no face detected"}]
+    no_face = {"class": None, "probability": None, "prediction_set": None, "model": "mobilenet"}
+    assert rows == [{**no_face, "error": "no face detected"}]
     assert str(folder / "mlartifacts") in module and not pipeline and not tensorflow
+
+
+BOTH = """
+import json, sys
+import mlflow
+loaded = [mlflow.pyfunc.load_model(uri) for uri in sys.argv[1:]]
+answers = [model.predict(model.input_example, params={"faces": "auto"}) for model in loaded]
+print(json.dumps([answer["error"][0] for answer in answers]))
+"""
+
+
+class RanOtherCode(Exception):
+    """A version ran the code of another one."""
+
+
+@pytest.mark.xfail(
+    raises=RanOtherCode,
+    strict=True,
+    reason="MLflow puts each version's code folder first in sys.path and keeps sys.modules, so the version that is"
+    " loaded second gets the modules `face_mask.*` of the first: load one version per process",
+)
+def test_champion_and_challenger_in_one_process_run_their_own_code(repo, tmp_path, monkeypatch):
+    register.main()
+    newer = tmp_path / "newer"
+    shutil.copytree(REPOSITORY / "face_mask", newer, ignore=shutil.ignore_patterns("__pycache__"))
+    encoded = (newer / "encoded.py").read_text()
+    (newer / "encoded.py").write_text(encoded.replace('"no face detected"', '"newer: no face detected"'))
+    monkeypatch.setattr(packaging, "module_path", lambda module: newer / f"{module}.py")
+    register.main()
+    assert champion(repo) == 4  # the weights of version 2 with the newer code
+    environment = scratch.environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{repo / 'mlflow.db'}"}
+    command = [sys.executable, "-I", "-c", BOTH, "models:/face-mask@champion", "models:/face-mask/2"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert answers[0] == "newer: no face detected"
+    if answers[1] != "no face detected":
+        raise RanOtherCode(answers[1])

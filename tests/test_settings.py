@@ -12,7 +12,6 @@ import yaml
 
 from face_mask import litert, lockfile, models
 from face_mask.errors import UserError
-from face_mask.settings import Settings
 from tools import scratch
 
 REPOSITORY = Path(__file__).parent.parent
@@ -106,10 +105,10 @@ def test_a_named_folder_wins_over_both(here: Path) -> None:
 def test_outside_a_workspace_everything_comes_from_the_package(outside: Path) -> None:
     card = models.read_card()
     model = models.find()
-    assert (model.name, model.settings) == (card["name"], Settings.model_validate(card["settings"]))
+    assert (model.name, model.settings) == (card["name"], models.packaged_settings(card))
     path = put(outside / "own", "cnn")
     model = models.find("cnn", folder=outside / "own")
-    assert (model.path, model.settings) == (path, Settings.model_validate(card["settings"]))
+    assert (model.path, model.settings) == (path, models.packaged_settings(card))
 
 
 def test_another_project_that_uses_dvc_is_not_a_workspace(outside: Path) -> None:
@@ -139,6 +138,18 @@ def test_a_card_with_settings_that_are_invalid_is_one_line(outside: Path) -> Non
     card = json.loads(path.read_text())
     path.write_text(json.dumps(card | {"settings": {"image_size": 128}}))
     with pytest.raises(UserError, match=r"card\.json: evaluate is missing"):
+        models.find()
+
+
+def test_settings_that_were_removed_are_ignored_in_a_card_and_named_in_params(outside: Path, here: Path) -> None:
+    path = models.PACKAGED / "card.json"
+    card = json.loads(path.read_text())
+    known = card["settings"]["live"] | {"unsure_low": 0.3, "unsure_high": 0.7}
+    path.write_text(json.dumps(card | {"settings": card["settings"] | {"live": known}}))
+    assert models.packaged().settings == models.packaged_settings(card)
+    params = here / "params.yaml"
+    params.write_text(params.read_text().replace("\nlive: ", "\nlive:\n  unsure_low: 0.3  #"))
+    with pytest.raises(UserError, match=r"live\.unsure_low was removed: delete it; .* conformal\.error"):
         models.find()
 
 

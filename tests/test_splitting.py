@@ -180,3 +180,19 @@ def test_a_damaged_manifest_is_named_with_the_stage_that_restores_it(tmp_path, c
     (tmp_path / "manifest.csv").write_text(content)
     with pytest.raises(UserError, match=r"manifest\.csv (is damaged|has no column split).*dvc repro --force split"):
         packing.read_manifest(tmp_path / "manifest.csv")
+
+
+def test_an_array_of_another_length_is_refused_by_what_opens_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    packing.MANIFEST_PATH.parent.mkdir(parents=True)
+    packing.MANIFEST_PATH.write_text("path,label,split,row\na.jpg,with_mask,train,0\nb.jpg,without_mask,train,1\n")
+    np.save(packing.IMAGES_PATH, np.zeros((2, 8, 8, 3), np.uint8))
+    np.save(packing.FEATURES_PATH, np.zeros((6, 3, 1280), np.float32))
+    assert len(packing.read_manifest()) == 2  # all that train_cnn, predict and evaluate read
+    with pytest.raises(UserError, match=r"features\.npy is of 3 images, .*images\.npy has 2: run `dvc repro features`"):
+        packing.open_features()
+    np.save(packing.FEATURES_PATH, np.zeros((6, 2, 1280), np.float32))
+    assert packing.open_features().shape == (2, 1280)
+    np.save(packing.IMAGES_PATH, np.zeros((3, 8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match=r"manifest\.csv describes 2 images, .*images\.npy has 3, .*dvc repro split"):
+        packing.read_manifest()

@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from face_mask import settings
 from face_mask.classifier import Prediction
+from face_mask.conformal import Calibration
 from face_mask.cropping import intersection_over_union
 from face_mask.session import LatencyHistogram, Session
 from face_mask.settings import Live
@@ -162,7 +163,7 @@ def test_boxes_with_an_iou_of_a_third() -> None:
 
 @given(st.lists(st.floats(-0.02, 0.02), min_size=2, max_size=60), st.sampled_from([0.3, 0.7]))
 def test_a_label_does_not_flicker_around_a_threshold(noise: list[float], threshold: float) -> None:
-    tracker = FaceTracker(live(smoothing=0))
+    tracker = FaceTracker(live(smoothing=0), (0.3, 0.7))
     labels = [tracker.update([prediction(at(50), threshold + n)], frame / 30)[0].label for frame, n in enumerate(noise)]
     assert sum(a != b for a, b in pairwise(labels)) <= 1
 
@@ -204,8 +205,24 @@ def test_with_equal_thresholds_no_face_is_unsure(probability: float) -> None:
     assert choose_label("with_mask", 0.0, 0.01, 0.01) == "without_mask"
 
 
+def test_each_model_is_unsure_by_its_own_calibration() -> None:
+    def session(with_mask_from: float, without_mask_to: float) -> Session:
+        calibration = Calibration(0.01, with_mask_from, without_mask_to, 40, 40)
+        return Session(live(smoothing=0), 0.5, {"cnn": calibration, "mobilenet": None})
+
+    def labels(one: Session, p: float) -> list[str]:
+        return [one.update([prediction(at(50), p)], i / 10, name)[0].label for i, name in enumerate(models)]
+
+    models = ["cnn", "mobilenet"]
+    assert labels(session(0.7, 0.3), 0.6) == ["unsure", "with_mask"]
+    assert labels(session(0.2, 0.9), 0.4) == ["unsure", "without_mask"]  # both classes
+    assert labels(session(0.2, 0.9), 0.95) == ["with_mask"] * 2
+    assert labels(session(0.0, 1.0), 1.0) == ["unsure", "with_mask"]  # too few validation images
+
+
 def test_a_session_counts_its_frames_and_faces() -> None:
-    session = Session(live(smoothing=0), threshold=0.5)
+    calibration = Calibration(0.05, with_mask_from=0.7, without_mask_to=0.3, n_with_mask=40, n_without_mask=40)
+    session = Session(live(smoothing=0), 0.5, {"cnn": calibration})
     frames = [[(at(50), 0.9), (at(300), 0.2)], [(at(50), 0.8), (at(300), 0.4)], [], [(at(50), 0.6)]]
     for number, detected in enumerate(frames):
         session.update([prediction(box, p) for box, p in detected], number / 10, "cnn")
@@ -220,6 +237,9 @@ def test_a_session_counts_its_frames_and_faces() -> None:
         "faces_without_mask": 2,
         "unsure": 2,  # 0.4 and 0.6
         "distinct_faces": 2,
+        "people_with_mask": 1,
+        "people_without_mask": 1,
+        "proportion_with_mask": 0.5,
         "mean_confidence_with_mask": pytest.approx((0.9 + 0.8 + 0.6) / 3, abs=1e-6),
         "mean_confidence_without_mask": pytest.approx((0.8 + 0.6) / 2, abs=1e-6),
         "seconds": 0.3,

@@ -78,6 +78,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / f"metrics/unseen_{model}.json").write_text(json.dumps({"n": 90, "accuracy": (7 + i) / 10}))
         (folder / f"metrics/xai_{model}.json").write_text(json.dumps({"face_gain": 1.5, "none": None}))
         (folder / f"metrics/end_to_end_{model}.json").write_text(json.dumps({"detection": {"recall": 0.9}}))
+        (folder / f"metrics/hard_cases_{model}.json").write_text(json.dumps({"test": {"accuracy": 0.7}}))
         (folder / f"metrics/live_{model}.json").write_text(json.dumps({"face_correct": 0.8}))
         with (folder / f"models/history_{model}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, ["epoch", "phase", "loss", "val_accuracy"])
@@ -125,7 +126,7 @@ def train(model: str, **changed: Any) -> None:
 
 def add_findings(model: str) -> None:
     """What evaluate, unseen_eval, xai and end_to_end log about a model."""
-    for kind in ("", "unseen", "xai", "end_to_end", "live"):
+    for kind in ("", "unseen", "hard_cases", "xai", "end_to_end", "live"):
         path = Path(f"metrics/{kind}_{model}.json" if kind else f"metrics/{model}.json")
         found = flatten(json.loads(path.read_text()), f"{kind}." if kind else "")
         stage_runs.log_model_metrics(model, digest=digest(model), metrics=found)
@@ -351,7 +352,7 @@ def test_sync_gives_the_rows_that_logging_gives(store: Path, capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "already up to date" in line] == lines[2:]
     assert "cnn in workspace-" in lines[0]
-    assert "5 parameters, 11 metrics" in lines[0]
+    assert "5 parameters, 12 metrics" in lines[0]
     synced = rows()
     assert len(synced) == 2
     cost = {"seconds", "peak_memory_mb"}

@@ -185,6 +185,10 @@ def stage(
 
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    val = pd.DataFrame({"path": [f"{i}.jpg" for i in range(200)], "label": ["without_mask", "with_mask"] * 100})
+    val = val.assign(split="val", cnn=np.arange(200) / 200, mobilenet=np.arange(200) / 200)
+    packing.PREDICTIONS_PATH.parent.mkdir(parents=True)
+    val.to_csv(packing.PREDICTIONS_PATH, index=False)
     pixels = keras.Input((8, 8, 3))
     bright = keras.layers.GlobalAveragePooling2D()(pixels)
     model = keras.Model(pixels, keras.layers.Dense(2, activation="softmax", name="out")(bright))
@@ -221,6 +225,10 @@ def test_the_stage_writes_what_follows_from_the_predictions(stage, tmp_path: Pat
     assert found["cnn"] == found["mobilenet"]
     assert found["cnn"]["accuracy"] == pytest.approx(again["accuracy"])
     assert found["cnn"]["by_size"]["32_47"]["n"] == 5
+    # At the level 0.01, the lowest of 100 images with and the highest without a mask: all but the extreme are unsure.
+    sets = found["cnn"]["conformal"]
+    assert (sets["with_mask_from"], sets["without_mask_to"], sets["unsure_n"]) == (0.005, 0.99, 5)
+    assert sets["unsure"] == pytest.approx(((expected > 0.005) & (expected < 0.99))[[0, 1, 2, 4, 5]].mean())
     written = sorted(path.name for path in Path("plots").iterdir())
     assert written == sorted(["unseen_errors.png", "unseen_pr.csv", "unseen_roc.csv"])
     paths = [*Path("plots").iterdir(), *Path("metrics").iterdir(), unseen_eval.PREDICTIONS]

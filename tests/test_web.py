@@ -204,8 +204,11 @@ def test_other_failures_have_a_reason(server: Server) -> None:
     refused(server.url("/cut"), f"truncated after {len(CONTENT)} bytes")
     refused(server.url("/round"), "more than 5 redirects")
     refused("http://127.0.0.1:9/", "ConnectionRefusedError")  # the discard service, which does not run
-    refused("http://127.0.0.1:99999/", "ValueError")
-    refused("http://[::1/", "ValueError")
+    refused("http://127.0.0.1:99999/", "address is not valid")
+    refused("http://[::1/", "address is not valid")
+    with pytest.raises(web.NotFetched, match="address is not valid") as caught:
+        fetch("http://me:pass/word@example.org/")
+    assert "pass" not in str(caught.value)
     refused("http:///a.png", "has no host")
     refused("http://no-such-host.invalid/", "unknown host")
     refused(server.url("/file").replace("http:", "https:"), "SSL")  # a server without TLS
@@ -221,3 +224,7 @@ def test_redacted_addresses_have_no_secret() -> None:
         web.redact("https://me:secret@example.org:8443/a.png?token=secret#secret") == "https://example.org:8443/a.png"
     )
     assert web.redact("http://[::1/") == "an invalid address"
+    assert web.redact("http://me:sec/ret@example.org/a.png") == "http://…@example.org/a.png"
+    for mark in "?#":
+        assert web.redact(f"http://me:sec{mark}ret@example.org/a.png") == "http://…"
+    assert web.redact("http://example.org/a?token=sec@ret") == "http://…"

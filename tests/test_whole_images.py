@@ -182,6 +182,11 @@ def test_the_stage_detects_and_classifies_the_faces_of_whole_images(stage, scene
     assert metrics["cnn"] == metrics["mobilenet"]  # the same model twice
     assert (metrics["cnn"]["images"], metrics["cnn"]["detection"]["n"]) == (6, len(table))
     assert metrics["cnn"]["detection"]["recall"] == pytest.approx(table["detected"].mean(), abs=1e-6)
+    rates, masks = metrics["cnn"]["rates"], table[table["label"] == "with_mask"]
+    assert (rates["min_face"], rates["with_mask_n"], rates["with_mask_detected"], rates["with_mask_correct"]) == (
+        32, len(masks), masks["detected"].sum(), (masks["cnn"] >= 0.5).sum()
+    )  # fmt: skip
+    assert metrics["cnn"]["prevalence"]["splits"] and 0 < metrics["cnn"]["prevalence"]["annotated"] < 1
     in_classes = table[table["label"] != "incorrect"]
     correct = (in_classes["cnn"] >= 0.5) == (in_classes["label"] == "with_mask")
     both = correct & (in_classes["detected"] == 1)
@@ -250,6 +255,7 @@ def test_a_set_of_class_folders_has_no_boxes_and_empty_metrics(stage, capsys) ->
     metrics = stage([("with_mask/a.png", buffer.getvalue()), ("without_mask/b.png", buffer.getvalue())])
     assert metrics["cnn"]["images"] == metrics["cnn"]["detection"]["n"] == metrics["cnn"]["n_detected"] == 0
     assert set(metrics["cnn"]) == set(metrics["mobilenet"]) and metrics["cnn"]["end_to_end_accuracy"] is None
+    assert metrics["cnn"]["rates"]["with_mask_n"] == 0 and metrics["cnn"]["prevalence"]["corrected"] is None
     assert "has no boxes (folders)" in capsys.readouterr().out
     assert end_to_end.TABLE.read_text() == "path,label,face_size,detected,cnn,mobilenet\n"
 

@@ -21,6 +21,7 @@ from pipeline.core import params
 from pipeline.reporting import comparison_table, original
 from pipeline.reporting.cells import by_size, interval, markdown
 from pipeline.reporting.comparison_table import GROUPED
+from tools import hard_cases
 
 METRICS = Path("metrics")
 
@@ -160,6 +161,27 @@ def end_to_end() -> str:
     return f"{markdown(lines)}\n\n{false}"
 
 
+def prevalence() -> str:
+    """The proportion of people with a mask in held-out images: annotated, predicted and corrected, and the errors."""
+    lines = [
+        [
+            "mean of 200 halves",
+            "annotated",
+            "predicted",
+            "corrected",
+            "error, predicted",
+            "error, corrected",
+            "coverage",
+        ]
+    ]
+    keys = ("annotated", "naive", "corrected", "naive_error", "corrected_error", "coverage")
+    for model, title in TITLES.items():
+        found = read(f"end_to_end_{model}.json").get("prevalence", {})
+        for name, values in ((title, found), (f"{title}, everything", found.get("everything", {}))):
+            lines.append([name, *(interval(values, key) for key in keys)])
+    return markdown(lines)
+
+
 def export() -> str:
     """The README's results of the exported formats of both models: size, accuracy, latency."""
     found = json.loads((METRICS / "export.json").read_text(encoding="utf-8"))
@@ -181,10 +203,15 @@ BLOCKS: list[tuple[Path, str, Callable[[], str]]] = [
     (Path("README.md"), "headline", headline),
     (Path("docs/results.md"), "results", results),
     (Path("docs/results.md"), "end to end", end_to_end),
+    (Path("docs/results.md"), "prevalence", prevalence),
     (Path("docs/results.md"), "export", export),
     (Path("docs/model_card.md"), METADATA, metadata),
     (Path("docs/model_card.md"), "results", subsets),
+    (Path("docs/model_card.md"), "hard cases", hard_cases.groups),
     (Path("docs/model_card.md"), "packaged", packaged),
+    (hard_cases.DOCUMENT, "groups", hard_cases.groups),
+    (hard_cases.DOCUMENT, "cases", hard_cases.cases),
+    (hard_cases.DOCUMENT, "subsets", hard_cases.subsets),
 ]
 
 

@@ -1,8 +1,10 @@
 """The WebSocket of one page: predict its newest frame, drop older ones that wait, answer in order.
 
-The page sends frames (see frames.py) and JSON commands: {"type": "model", "model": "cnn"}, {"type": "reset"} and
-{"type": "log"}. It receives JSON: "hello" once; "faces", "dropped" or "error" with a frame's number for each frame;
-"model", "reset", "logged" or "error" without a number for each command.
+The page sends frames (see frames.py) and JSON commands: {"type": "model", "model": "cnn"}, {"type": "pictures",
+"on": true}, {"type": "reset"} and {"type": "log"}. It receives JSON: "hello" once; "faces", "dropped" or "error" with
+a frame's number for each frame; "model", "pictures", "reset", "logged" or "error" without a number for each command.
+After "pictures" the frames are single pictures: small faces are detected too, which takes longer, and no event is
+reported.
 
 A frame's path: receive_frame → answer_frames → InferencePool.predict in a worker thread → Session.update → send.
 """
@@ -18,6 +20,7 @@ from typing import Any, NoReturn
 from aiohttp import WSMsgType, web
 
 from face_mask.errors import UserError
+from face_mask.events import Notifier, Watch
 from face_mask.live import frames
 from face_mask.live.inference import InferencePool
 from face_mask.live.rate import RateLimiter
@@ -38,14 +41,23 @@ class Connection:
     """A connected page, its session and its selected model."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, pool: InferencePool, log: Callable[[Summaries], str] | None
+        self,
+        socket: web.WebSocketResponse,
+        pool: InferencePool,
+        log: Callable[[Summaries], str] | None,
+        notifier: Notifier | None = None,
     ) -> None:
-        """`log` logs summaries to MLflow and returns a description of the runs; None if logging is not enabled."""
+        """`log` logs summaries to MLflow and returns a description of the runs; None if logging is not enabled.
+
+        `notifier` reports faces without a mask; None if no event is to be reported.
+        """
         self.socket = socket
         self.pool = pool
         self.log = log
         self.logging = False
+        self.notifier = notifier
         self.model = pool.settings.live.model
+        self.pictures = False  # whether the frames are single pictures
         self.session = self.new_session()
         self.waiting: tuple[frames.Frame, float] | None = None  # the newest frame and the time it was received
         self.received = asyncio.Event()  # set while a frame is waiting
@@ -53,20 +65,25 @@ class Connection:
         self.next_frame, self.next_answer = asyncio.Lock(), asyncio.Lock()
 
     def new_session(self) -> Session:
-        return Session(self.pool.settings.live, self.pool.settings.evaluate.threshold)
+        self.watch = Watch(self.notifier, "live page") if self.notifier else None
+        pool = self.pool
+        return Session(pool.settings.live, pool.settings.evaluate.threshold, pool.calibrations, pool.rates)
 
     async def run(self) -> NoReturn:
         """Serve the page until it disconnects (ConnectionError), or is idle or does not read (TimeoutError).
 
         Raises an ExceptionGroup of these or, in case of a bug, others.
         """
-        live = self.pool.settings.live
+        threshold = self.pool.settings.evaluate.threshold
         await self.send(
             type="hello",
             models=self.pool.names,
             model=self.model,
             mlflow=self.log is not None,
-            unsure=[live.unsure_low, live.unsure_high],
+            unsure={
+                name: [min(max(limit, 0.0), 1.0) for limit in calibration.limits(threshold)] if calibration else None
+                for name, calibration in self.pool.calibrations.items()
+            },
         )
         self.pool.pages += 1
         try:
@@ -121,7 +138,8 @@ class Connection:
                 (frame, received), self.waiting = self.waiting, None
                 self.received.clear()
                 model = self.model
-                prediction = self.pool.submit(frame, model)
+                pictures = self.pictures
+                prediction = self.pool.submit(frame, model, pictures)
                 self.in_progress.add(prediction)
                 prediction.add_done_callback(self.in_progress.discard)
             async with self.next_answer:  # locks are fair: answers have the order in which the frames were submitted
@@ -132,6 +150,8 @@ class Connection:
                     continue
                 session = self.session  # the current one: after "reset" the page expects the new session's metrics
                 faces = session.update(predictions, frame.time, model)
+                if self.watch and not pictures:
+                    self.watch.update(faces, time.monotonic())
                 latency_ms = (time.monotonic() - received) * 1000
                 session.add_latency(latency_ms, model)
                 await self.send(
@@ -159,6 +179,9 @@ class Connection:
         elif kind == "model" and command.get("model") in self.pool.names:
             self.model = command["model"]
             await self.send(type="model", model=self.model)
+        elif kind == "pictures" and isinstance(command.get("on"), bool):
+            self.pictures = command["on"]
+            await self.send(type="pictures", on=self.pictures)
         elif kind == "reset":
             self.session = self.new_session()
             await self.send(type="reset")

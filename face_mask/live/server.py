@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import WSCloseCode, web
 
+from face_mask.events import Notifier
 from face_mask.live import security
 from face_mask.live.connection import Connection, Summaries
 from face_mask.live.frames import MAX_BYTES
@@ -22,12 +23,18 @@ PING_SECONDS = 20.0
 POOL: web.AppKey[InferencePool] = web.AppKey("pool", InferencePool)
 PAGES: web.AppKey[dict[web.WebSocketResponse, web.Request]] = web.AppKey("pages", dict)
 LOG: web.AppKey[Callable[[Summaries], str] | None] = web.AppKey("log")
+NOTIFIER: web.AppKey[Notifier | None] = web.AppKey("notifier")
 
 
-def create_app(pool: InferencePool, host: str, log: Callable[[Summaries], str] | None = None) -> web.Application:
-    """The application for a server that listens on `host`; see Connection for `log`."""
+def create_app(
+    pool: InferencePool,
+    host: str,
+    log: Callable[[Summaries], str] | None = None,
+    notifier: Notifier | None = None,
+) -> web.Application:
+    """The application for a server that listens on `host`; see Connection for `log` and `notifier`."""
     app = web.Application(middlewares=[security.check_host(host)], client_max_size=0)
-    app[POOL], app[PAGES], app[LOG] = pool, {}, log
+    app[POOL], app[PAGES], app[LOG], app[NOTIFIER] = pool, {}, log, notifier
     app.router.add_get("/", index)
     app.router.add_get("/frames", connect)
     app.router.add_static("/page", PAGE)
@@ -52,7 +59,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
         return socket
     pages[socket] = request
     try:
-        await Connection(socket, request.app[POOL], request.app[LOG]).run()
+        await Connection(socket, request.app[POOL], request.app[LOG], request.app[NOTIFIER]).run()
     except* (ConnectionError, TimeoutError):
         pass  # the page disconnected, was idle, or does not read
     except* Exception:

@@ -113,8 +113,8 @@ def ordered_map(function: Callable[[Item], Result], items: Sequence[Item]) -> It
                 "was killed, most likely because the memory ran out" if code == -signal.SIGKILL else f"ended ({code})"
             )
             raise UserError(
-                f"a worker process {cause}: run again, with more free memory or with fewer processes (`taskset -c 0`"
-                " before the command for one)"
+                f"a worker process {cause}: run again, with more free memory or, on Linux, in one process"
+                " (`taskset -c 0` before the command)"
             ) from None
         finally:
             for future in pending:

@@ -78,6 +78,7 @@ class Augment(Section):
     blur: Proportion
     min_side: Annotated[int, Field(ge=8, le=512)]
     occlusion: Proportion
+    incorrect_as: Literal["without_mask", "left_out"]
 
 
 class Cnn(Section):
@@ -87,8 +88,10 @@ class Cnn(Section):
     weight_decay: NonNegative
     label_smoothing: BelowOne
     downscale_prob: Proportion
+    counterfactual_prob: Proportion
     ema_momentum: BelowOne
     patience: Count
+    teacher: Literal["none", "mobilenet"]
 
 
 class MobileNet(Section):
@@ -102,6 +105,7 @@ class MobileNet(Section):
     weight_decay: NonNegative
     label_smoothing: BelowOne
     downscale_prob: Proportion
+    counterfactual_prob: Proportion
     ema_momentum: BelowOne
     patience: Count
 
@@ -113,10 +117,15 @@ class Evaluate(Section):
     resamples: Count
 
 
+class Conformal(Section):
+    error: Annotated[float, Field(gt=0, lt=0.5, strict=False)]
+
+
 class Audit(Section):
     folds: Annotated[int, Field(ge=2, le=50)]
     inverse_regularization: Positive
     shown: Annotated[int, Field(ge=1, le=200)]
+    exclude_from_training: bool
 
 
 class Report(Section):
@@ -139,6 +148,11 @@ class Unseen(Section):
         if self.source in ("archive", "folder", "csv") and not self.path:
             raise ValueError(f"unseen.source={self.source} needs unseen.path")
         return self
+
+
+class HardCases(Section):
+    faces: Count
+    val_faces: Count
 
 
 class Xai(Section):
@@ -185,7 +199,9 @@ class Params(Section):
     cnn: Cnn
     mobilenet: MobileNet
     evaluate: Evaluate
+    conformal: Conformal
     unseen: Unseen
+    hard_cases: HardCases
     xai: Xai
     audit: Audit
     report: Report

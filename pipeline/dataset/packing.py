@@ -19,6 +19,8 @@ FEATURES_PATH = Path("data/split/features.npy")
 DECODED_PATH = Path("data/split/decoded.csv")
 MANIFEST_PATH = Path("data/split/manifest.csv")
 PREDICTIONS_PATH = Path("data/predictions.csv")
+SUSPECTS_PATH = Path("data/audit/label_issues.csv")
+COUNTERFACTUALS_PATH = Path("data/counterfactuals/images.npy")
 # Hashes that consist of digits would be read as numbers.
 TEXT: dict[str, type] = {"perceptual_hash": str, "mirrored_hash": str, "content_hash": str}
 
@@ -40,8 +42,16 @@ def open_features() -> np.ndarray:
 
 
 def open_view_features() -> np.ndarray:
-    """(6, n, 1280) float32, memory-mapped, read-only: the same for each of views.VIEWS; the first is the image."""
-    return open_array(FEATURES_PATH, "features")
+    """(6, n, 1280) float32, memory-mapped, read-only: the same for each of views.VIEWS; the first is the image.
+
+    Raises UserError if they are missing, damaged, or not those of the images array, whose length the tables have.
+    """
+    features = open_array(FEATURES_PATH, "features")
+    if IMAGES_PATH.exists() and (n := len(open_images())) != features.shape[1]:
+        raise UserError(
+            f"{FEATURES_PATH} is of {features.shape[1]} images, but {IMAGES_PATH} has {n}: run `dvc repro features`"
+        )
+    return features
 
 
 def open_array(path: str | Path, stage: str) -> np.ndarray:
@@ -75,6 +85,18 @@ def read_decoded() -> pd.DataFrame:
     return table
 
 
+def open_counterfactuals() -> tuple[np.ndarray, pd.DataFrame]:
+    """Changed copies of images, (k, size, size, 3) uint8, memory-mapped, read-only, and their kind, label and split.
+
+    The table has a row for each, with `row`, so that `rows_of` works on it, and `source_row` of the image.
+    """
+    path, stage = COUNTERFACTUALS_PATH.with_name("manifest.csv"), "counterfactuals"
+    table = read_table(path, ["kind", "label", "split", "source_row"], stage, may_be_empty=True)
+    check_labels(table, path, stage)
+    check_length(path, len(table), stage)
+    return open_images(COUNTERFACTUALS_PATH, stage), table.assign(row=np.arange(len(table)))
+
+
 def check_labels(table: pd.DataFrame, path: str | Path, stage: str) -> None:
     """Raise UserError if the column `label` has any other value than LABELS."""
     unknown = table.loc[~table["label"].isin(LABELS), "label"]
@@ -83,14 +105,13 @@ def check_labels(table: pd.DataFrame, path: str | Path, stage: str) -> None:
 
 
 def check_length(path: str | Path, rows: int, stage: str) -> None:
-    """Raise UserError if the table at `path` does not describe `rows` images of the arrays beside it."""
-    for array, axis in ((IMAGES_PATH, 0), (FEATURES_PATH, 1)):
-        beside = Path(path).with_name(array.name)
-        if beside.exists() and (n := open_array(beside, "decode" if axis == 0 else "features").shape[axis]) != rows:
-            raise UserError(
-                f"{path} describes {rows} images, but {beside} has {n}, so one of them is cut or older: run"
-                f" `dvc repro {stage}`"
-            )
+    """Raise UserError if the images array beside the table at `path` is not of `rows` images: one of them is cut."""
+    beside = Path(path).with_name(IMAGES_PATH.name)
+    if beside.exists() and (n := len(open_images(beside, "decode" if stage == "split" else stage))) != rows:
+        raise UserError(
+            f"{path} describes {rows} images, but {beside} has {n}, so one of them is cut or older: run"
+            f" `dvc repro {stage}`"
+        )
 
 
 def hashes_of(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +125,12 @@ def rows_of(manifest: pd.DataFrame, split: str) -> tuple[np.ndarray, np.ndarray]
     """Rows in the images array (n,) int64 and classes (n,) int64 of one split, in the manifest's order."""
     chosen = manifest[manifest["split"] == split]
     return chosen["row"].to_numpy(np.int64), to_classes(chosen["label"])
+
+
+def without_suspects(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The manifest without the training images whose label the stage `audit` suspects."""
+    suspects = read_table(SUSPECTS_PATH, ["path"], "audit", may_be_empty=True)
+    return manifest[~((manifest["split"] == "train") & manifest["path"].isin(suspects["path"]))]
 
 
 def to_classes(labels: Iterable[str]) -> np.ndarray:

@@ -57,6 +57,15 @@ def onnx(model: keras.Model) -> bytes:
     return converted.SerializeToString(deterministic=True)
 
 
+def add_property(encoded: bytes, key: str, value: str) -> bytes:
+    """The ONNX file with a metadata property; the same bytes for the same input."""
+    import onnx
+
+    model = onnx.load_model_from_string(encoded)
+    onnx.helper.set_model_props(model, {key: value})
+    return model.SerializeToString(deterministic=True)
+
+
 def name_by_position(graph: Any) -> None:
     """Rename an ONNX graph's nodes, tensors and weights, in place, by their position in it.
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from face_mask import files, litert
+from face_mask import conformal, files, litert
+from face_mask.conformal import Calibration
 from pipeline.core import params
 from pipeline.models import conversion, saving
 from pipeline.models.predicting import predict
+from pipeline.scoring import conformal as scoring
 from pipeline.scoring.metrics import accuracy, rounded
 
 FORMATS = (*litert.FORMATS, "onnx")
+Calibrate = Callable[[litert.Classify], Calibration]  # from a function that runs a file to that file's calibration
 TIMED = 40  # images, predicted one at a time by every format in turn
 
 
@@ -25,16 +29,25 @@ def classify_with_keras(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def write_format(
-    model: keras.Model, name: str, number_format: str, calibration: np.ndarray
-) -> tuple[Path, litert.Classify]:
-    """Convert the model and write the file; return its path and a function that runs it."""
+    model: keras.Model, name: str, number_format: str, images: np.ndarray, calibrate: Calibrate
+) -> tuple[Path, litert.Classify, Calibration]:
+    """Convert the model, calibrate its prediction sets, and write the file with both.
+
+    `images` determine the value ranges of int8. Returns the file's path, a function that runs it, and the calibration.
+    """
     if number_format == "onnx":
         path, encoded = litert.MODELS / f"{name}.onnx", conversion.onnx(model)
+        classify = conversion.load_onnx(encoded, path)
+        calibration = calibrate(classify)
+        encoded = conversion.add_property(encoded, conformal.KEY, conformal.to_json(calibration))
     else:
-        path, encoded = litert.path_of(name, number_format), conversion.litert(model, number_format, calibration)
+        path, encoded = litert.path_of(name, number_format), conversion.litert(model, number_format, images)
+        classify = litert.to_function(encoded, path)
+        calibration = calibrate(classify)
+        encoded = conformal.append(encoded, calibration)
     with files.replacing(path) as aside:
         aside.write_bytes(encoded)
-    return path, conversion.load_onnx(encoded, path) if number_format == "onnx" else litert.load(path)
+    return path, classify, calibration
 
 
 def latencies(formats: dict[str, litert.Classify], images: np.ndarray) -> dict[str, float]:
@@ -69,19 +82,28 @@ def compare_with_keras(
 
 
 def export_model(
-    name: str, images: np.ndarray, test: np.ndarray, y_true: np.ndarray, calibration: np.ndarray, p: params.Params
+    name: str, images: np.ndarray, rows: dict[str, tuple[np.ndarray, np.ndarray]], p: params.Params
 ) -> dict[str, dict]:
     """Export one model in every format and return its part of metrics/export.json, measured on the test images.
+
+    `rows` has the rows of `images` and the classes of each split, as packing.rows_of returns them. Every file's
+    prediction sets are calibrated on the validation images with that file's own probabilities.
 
     Raises RuntimeError if float32 or ONNX predicts a class other than Keras's on any test image.
     """
     model = saving.load(name)
+    test, y_true = rows["test"]
     keras_prob = predict(model, images, test)
     pixels = images[test]
+    quantized = calibration_images(images, rows["train"][0], p.export.calibration_images)
+    val, y_val = images[rows["val"][0]], rows["val"][1]
     paths: dict[str, Path] = {}
+    calibrations: dict[str, Calibration] = {}
     formats: dict[str, litert.Classify] = {"keras": partial(classify_with_keras, model)}
     for number_format in FORMATS:
-        paths[number_format], formats[number_format] = write_format(model, name, number_format, calibration)
+        paths[number_format], formats[number_format], calibrations[number_format] = write_format(
+            model, name, number_format, quantized, lambda run: scoring.calibrate(y_val, run(val), p.conformal.error)
+        )
     milliseconds = latencies(formats, pixels[:TIMED])
     result: dict[str, dict] = {
         "keras": {"accuracy": accuracy(y_true, keras_prob, p.evaluate.threshold), "n": len(test)}
@@ -91,7 +113,10 @@ def export_model(
         comparison = compare_with_keras(y_true, keras_prob, prob, p.evaluate.threshold, p.export.max_accuracy_drop)
         if number_format in ("float32", "onnx") and comparison["other_class"]:
             raise RuntimeError(f"{path} predicts another class than Keras on {comparison['other_class']} test images")
-        result[number_format] = {"bytes": path.stat().st_size, **comparison}
+        sets = scoring.conformal_metrics(
+            y_true, prob, calibrations[number_format], threshold=p.evaluate.threshold, confidence=p.evaluate.confidence
+        )
+        result[number_format] = {"bytes": path.stat().st_size, **comparison, "conformal": sets}
     for number_format, taken in milliseconds.items():
         result[number_format]["latency_ms"] = round(taken, 2)
     return rounded(result, 4)

@@ -22,7 +22,11 @@ def forward_function(backbone: keras.Model) -> Callable[[np.ndarray], np.ndarray
         scaled = tf.cast(pixels, tf.float32) / 127.5 - 1.0
         return tf.reduce_mean(backbone(scaled, training=False), axis=(1, 2))
 
-    return lambda pixels: forward(tf.constant(pixels)).numpy()
+    def forward_in_batches(pixels: np.ndarray) -> np.ndarray:
+        batches = (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+        return np.concatenate([forward(tf.constant(batch)).numpy() for batch in batches])
+
+    return forward_in_batches
 
 
 def write_pooled(

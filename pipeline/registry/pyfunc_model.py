@@ -20,7 +20,7 @@ from face_mask.classifier import FaceClassifier
 
 
 class FaceMask(PythonModel):
-    """Column `image` (base64) to columns class, probability, model and error, one row per image."""
+    """Column `image` (base64) to columns class, probability, prediction_set, model and error, one row per image."""
 
     def load_context(self, context: PythonModelContext) -> None:
         self.classifier = FaceClassifier.load(Path(context.artifacts["litert"]), **context.model_config)

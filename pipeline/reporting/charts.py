@@ -25,7 +25,7 @@ COLOURS = {"cnn": "#d1600a", "mobilenet": "#2f7fd6"}  # safe for colour-blind re
 STYLES = {"cnn": "-", "mobilenet": "--"}
 
 
-def draw(name: str, panels: int, paint: Callable[..., None]) -> str:
+def draw(name: str, panels: int, paint: Callable[..., None], height: float = 3.6) -> str:
     """Draw `panels` axes side by side with `paint(*axes)` and return the SVG. The same input gives the same bytes."""
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -37,7 +37,7 @@ def draw(name: str, panels: int, paint: Callable[..., None]) -> str:
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     }
     with matplotlib.rc_context(style):
-        figure, axes = plt.subplots(1, panels, figsize=(4.3 * panels, 3.6), layout="constrained", squeeze=False)
+        figure, axes = plt.subplots(1, panels, figsize=(4.3 * panels, height), layout="constrained", squeeze=False)
         paint(*axes[0])
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -139,7 +139,30 @@ def training() -> str:
             left.plot(table["epoch"], table["loss"], color=COLOURS[model], linewidth=0.8, alpha=0.6, linestyle=":")
             line(right, table, "epoch", "val_accuracy", model)
         left.set_yscale("log")
-        finish(left, "Validation loss (dotted: training loss)", "epoch", "loss")
-        finish(right, "Validation accuracy", "epoch", "accuracy")
+        finish(left, "Validation loss, with changed copies (dotted: training)", "epoch", "loss")
+        finish(right, "Validation accuracy, with changed copies", "epoch", "accuracy")
 
     return draw("training", 2, paint)
+
+
+def hard_cases() -> str:
+    """Error rate of both models with its interval in every hard case; false positives on the left."""
+    columns = {"case": str, "label": str, "n": int, "error_rate": float, "low": float, "high": float}
+    found = read_plot("hard_cases", columns, lambda one: one["case"].tolist(), may_be_empty=True)
+    rows = max(((one["label"] == label).sum() for one in found.values() for label in LABELS), default=0)
+
+    def paint(*panels: Axes) -> None:
+        for axes, label in zip(panels, LABELS, strict=True):
+            for offset, (model, table) in zip((-0.15, 0.15), found.items(), strict=True):
+                table = table[table["label"] == label]
+                place = [offset + number for number in range(len(table))]
+                axes.hlines(place, table["low"], table["high"], color=COLOURS[model], linewidth=1.2)
+                marker = "o" if model == "cnn" else "D"
+                axes.plot(table["error_rate"], place, marker, markersize=4, color=COLOURS[model], label=TITLES[model])
+                axes.set_yticks(range(len(table)), [name.replace("_", " ") for name in table["case"]])
+            axes.invert_yaxis()
+            axes.set_xlim(-0.02, 1.02)
+        finish(panels[0], "Without a mask", "false positive rate", "")
+        finish(panels[1], "With a mask", "1 - recall", "")
+
+    return draw("hard-cases", 2, paint, height=max(2.0, 1.2 + 0.22 * rows))

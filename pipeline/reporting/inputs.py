@@ -30,12 +30,15 @@ WRITTEN_BY = {
     "metrics/unseen_faces.json": "unseen_faces",
     "plots/unseen_errors.png": "unseen_eval",
     "plots/xai": "xai",
+    "plots/hard_cases.png": "draw_hard_cases",
+    "plots/hard_cases.csv": "hard_cases_eval",
     **{f"plots/{name}.csv": "evaluate" for name in ("roc", "pr", "reliability", "confusion", "training")},
     **{f"plots/{name}.csv": "unseen_eval" for name in ("unseen_roc", "unseen_pr")},
     **{f"metrics/{model}.json": "evaluate" for model in MODELS},
     **{f"metrics/unseen_{model}.json": "unseen_eval" for model in MODELS},
     **{f"metrics/{kind}_{model}.json": kind for kind in ("xai", "end_to_end") for model in MODELS},
     **{f"metrics/live_{model}.json": "live_eval" for model in MODELS},
+    **{f"metrics/hard_cases_{model}.json": "hard_cases_eval" for model in MODELS},
 }
 
 # Numbers without which the report cannot be written, by file; keys are joined by dots.
@@ -55,6 +58,7 @@ NUMBERS = {
     },
     **{f"metrics/unseen_{model}.json": ("n",) for model in MODELS},
     **{f"metrics/xai_{model}.json": ("n",) for model in MODELS},
+    **{f"metrics/hard_cases_{model}.json": ("test.faces", "val.faces") for model in MODELS},
 }  # fmt: skip
 
 
@@ -93,6 +97,11 @@ def read_csv(
     stage = remedy_stage(path)
     assert stage, path
     return packing.read_table(path, list(columns), stage, dtype, keep_default_na=True, may_be_empty=may_be_empty)
+
+
+def read_predictions() -> pd.DataFrame:
+    """The predictions of both models for the training, validation and test images."""
+    return packing.read_predictions(packing.PREDICTIONS_PATH, ["path", "label", "split"], "--single-item predict")
 
 
 def read_issues(n: int) -> pd.DataFrame:

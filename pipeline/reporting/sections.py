@@ -8,8 +8,9 @@ from face_mask.schema import MODELS, TITLES
 from pipeline.core.values import flatten, text
 from pipeline.explain.panels import panel_title
 from pipeline.reporting import comparison_table, original, verdicts
-from pipeline.reporting.cells import UNKNOWN, by_size, interval, markdown
+from pipeline.reporting.cells import UNKNOWN, by_size, interval, markdown, percentage
 from pipeline.reporting.comparison_table import GROUPED, Metrics
+from pipeline.scoring.conformal import SHOWN
 
 Found = Mapping[tuple[str, str], Metrics]
 
@@ -109,6 +110,80 @@ def unseen(found: Found, sizes: Mapping[str, Mapping], provenance: Mapping) -> s
             image("Most confident errors on the unseen faces", "../plots/unseen_errors.png"),
             "Contents of the unseen set, and the faces that were left out:",
             key_value_table(provenance),
+        )
+    )
+
+
+def unsure(found: Found, error: float) -> str:
+    """Prediction sets at this error level: coverage, how often the models are unsure, where nothing is guaranteed."""
+    columns = ["with mask from", "without mask to", "coverage, with mask", "coverage, without mask", "unsure"]
+    lines = [["", *columns, "accuracy where sure"]]
+    for model, title in TITLES.items():
+        own = found[model, GROUPED]
+        for prefix, images in (("", "test"), ("unseen.", "unseen")):
+            limits = (own.get(f"{prefix}conformal.{key}") for key in ("with_mask_from", "without_mask_to"))
+            cells = (interval(own, f"{prefix}conformal.{key}") for key in SHOWN)
+            thresholds = (UNKNOWN if limit is None else f"{float(limit):.3f}" for limit in limits)
+            lines.append([f"{title}, {images} images", *thresholds, *cells])
+    return "\n\n".join(
+        (
+            "## When a model is unsure",
+            "The prediction set of an image is the classes that its P(with_mask) does not rule out: with_mask from one"
+            " threshold on, without_mask up to another. They come from the validation images, by class-conditional"
+            " split conformal prediction (stage `evaluate`; `export` does the same for every exported file). For an"
+            " image that is exchangeable with those, the set contains the true class with a probability of at least"
+            f" {percentage(1 - error)} %, in either class. A model is unsure of an image whose set is not exactly the"
+            " predicted class.",
+            markdown(lines),
+            "The guarantee is an average over validation and new images: the coverage of one test set varies around it."
+            " It needs exchangeable images. Early stopping and the choice of parameters used the same validation"
+            " images, so coverage on test images can be lower. Unseen images are of another source, and frames of a"
+            " video resemble each other and are smoothed: for these nothing is guaranteed.",
+        )
+    )
+
+
+def hard_cases(found: Found, results: Mapping[str, Mapping]) -> str:
+    """Results on drawn hard cases by group and case, and by subsets of images as they are."""
+    tests = {model: result["test"] for model, result in results.items()}
+    lines = [["accuracy on", *TITLES.values()]]
+    for group in tests["cnn"]["groups"]:
+        cells = (interval(test["groups"][group], "accuracy") for test in tests.values())
+        lines.append([group.replace("_", " "), *cells])
+    for title, key in (("all cases", "accuracy"), ("the same faces unchanged", "original_accuracy"),
+                       ("best minus worst group", "group_gap"), ("unsure, all cases", "unsure"),
+                       ("prediction set contains the class, all cases", "coverage")):  # fmt: skip
+        lines.append([title, *(interval(test, key) for test in tests.values())])
+    parts = []
+    for split in ("test", "unseen"):
+        of_split = {model: result["subsets"][split]["by"] for model, result in results.items()}
+        table = [[f"balanced accuracy, {split} images", "faces", *TITLES.values()]]
+        for key, one in of_split["cnn"].items():
+            for name, entry in one["bins"].items():
+                cells = (interval(by[key]["bins"][name], "balanced_accuracy") for by in of_split.values())
+                table.append([f"{key}: {name}".replace("_", " "), f"{entry['n']:,}", *cells])
+            if one["gap"] is not None:
+                gaps = (interval(by[key], "gap") for by in of_split.values())
+                table.append([f"*{key.replace('_', ' ')}: best minus worst*", "", *gaps])
+        parts.append(markdown(table))
+    return "\n\n".join(
+        (
+            "## Hard cases",
+            f"Each case changes one thing in the photos of the same {tests['cnn']['faces']} test faces: a drawn mask,"
+            " an object before the mouth, light, blur. A mask under the nose or on the chin counts as `without_mask`."
+            " Training has drawings by the same means with other fabrics, outlines and styles, and without seven of"
+            " these kinds of objects. The mean of a group counts every case the same; its interval is a bootstrap over"
+            " faces. The worst group is chosen by its result, so that the gap is somewhat larger than it would be on"
+            " new faces.",
+            markdown(lines),
+            image("Error rate in every hard case, with 95 % intervals", "figures/hard-cases.svg"),
+            image("Examples of every case, drawn on validation images", "../plots/hard_cases.png"),
+            "Subsets of images as they are, by what can be measured without labels. *Skin* is the individual typology"
+            " angle of forehead and cheeks in the photo: exposure, white balance and make-up change it, so that it is"
+            " no measure of ethnicity, nor of a person's skin. The limits are terciles of the training images, those of"
+            " the size are fixed; faces with uncertain landmarks are *unknown*. Balanced accuracy is the mean of the"
+            " accuracies of both classes, since subsets have different fractions of them.",
+            *parts,
         )
     )
 

@@ -21,6 +21,14 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
+def proportion(name: str, correct: np.ndarray, confidence: float) -> dict[str, float | int | None]:
+    """Fraction of (n,) bool that is true, its Wilson interval NAME_low to NAME_high, and n as NAME_n."""
+    n = len(correct)
+    value = float(correct.mean()) if n else None
+    low, high = wilson(int(correct.sum()), n, confidence) if n else (None, None)
+    return {f"{name}_n": n, name: value, f"{name}_low": low, f"{name}_high": high}
+
+
 def classification_metrics(
     y_true: np.ndarray, y_prob: np.ndarray, *, threshold: float = 0.5, confidence: float = 0.95, bins: int = 10
 ) -> dict[str, float | int]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from face_mask.schema import WITH_MASK, WITHOUT_MASK
 from pipeline.scoring.calibration import expected_calibration_error
-from pipeline.scoring.metrics import is_correct, wilson
+from pipeline.scoring.metrics import is_correct, proportion
 
 
 def card_metrics(y_true: np.ndarray, y_prob: np.ndarray, *, threshold: float, confidence: float, bins: int) -> dict:
@@ -21,11 +21,3 @@ def card_metrics(y_true: np.ndarray, y_prob: np.ndarray, *, threshold: float, co
         **proportion(f"recall_{WITHOUT_MASK}", correct[y_true == 0], confidence),
         "ece": expected_calibration_error(y_true, y_prob, bins) if len(y_true) else None,
     }
-
-
-def proportion(name: str, correct: np.ndarray, confidence: float) -> dict[str, float | int | None]:
-    """Fraction of (n,) bool that is true, its Wilson interval NAME_low to NAME_high, and n as NAME_n."""
-    n = len(correct)
-    value = float(correct.mean()) if n else None
-    low, high = wilson(int(correct.sum()), n, confidence) if n else (None, None)
-    return {f"{name}_n": n, name: value, f"{name}_low": low, f"{name}_high": high}

@@ -48,8 +48,9 @@ def detect_faces(
 ) -> tuple[list[str], np.ndarray, list[dict]]:
     """Detect the faces of one image.
 
-    Returns the paths of the k evaluated faces that are detected, their crops (k, size, size, 3) uint8, and a dict of
-    face_size and `apart` (see detection_metrics) for each detection that matches no annotated face of any size.
+    Returns the paths of the k evaluated faces that are detected; the crops (k + m, size, size, 3) uint8 of these and
+    of the m detections that match no annotated face of any size; and a dict of image, face_size and `apart` (see
+    detection_metrics) for each of the m.
     """
     annotated, evaluated = item
     try:
@@ -68,21 +69,21 @@ def detect_faces(
     detections = detector.detect(image, name=detector_name)[:, :4]
     indices = match(annotated_boxes, detections, iou_threshold)
     detected = {path: detections[k] for path, k in zip(boxes, indices, strict=True) if k >= 0 and path in evaluated}
-    crops = classifier.crop_faces(image, np.array([*detected.values()]).reshape(-1, 4), size, margin)
+    unmatched = [k for k in range(len(detections)) if k not in indices]
+    cropped = np.array([*detected.values(), *detections[unmatched]]).reshape(-1, 4)
     overlapping = np.flatnonzero(cropping.intersection_over_union(annotated_boxes, detections).sum(axis=0))
     false = [
-        {"face_size": float((box[2:] - box[:2]).min()), "apart": k not in overlapping}
-        for k, box in enumerate(detections)
-        if k not in indices
+        {"image": annotated.name, "face_size": float((box[2:] - box[:2]).min()), "apart": k not in overlapping}
+        for k, box in zip(unmatched, detections[unmatched], strict=True)
     ]
-    return [*detected], crops, false
+    return [*detected], classifier.crop_faces(image, cropped, size, margin), false
 
 
 def detect_and_classify(items: Sequence[Item], p: params.Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Two tables: the detected faces and the false detections.
 
-    A detected face has its path, `detected` (True) and P(with_mask) of each model; a false detection has face_size and
-    `apart` as `detect_faces` returns them.
+    A detected face has its path, `detected` (True) and P(with_mask) of each model; a false detection has image,
+    face_size and `apart` as `detect_faces` returns them, and P(with_mask) too.
     """
     classify = {name: litert.load(lockfile.checked(litert.path_of(name))) for name in MODELS}
     arguments = (p.image_size, p.unseen.margin, p.end_to_end.iou_threshold, p.detector.name)
@@ -93,8 +94,10 @@ def detect_and_classify(items: Sequence[Item], p: params.Params) -> tuple[pd.Dat
     for _, (paths, crops, more) in zip(bar, ordered_map(detect, items), strict=True):
         # Six digits: later digits are rounding errors, which differ from machine to machine.
         probabilities = {name: model(crops).astype(float).round(6) for name, model in classify.items()}
-        for i, path in enumerate(paths):
-            detected.append({"path": path, "detected": True} | {name: y[i] for name, y in probabilities.items()})
-        false += more
+        rows = [*({"path": path, "detected": True} for path in paths), *more]
+        rows = [row | {name: y[i] for name, y in probabilities.items()} for i, row in enumerate(rows)]
+        detected += rows[: len(paths)]
+        false += rows[len(paths) :]
     faces = pd.DataFrame(detected, columns=["path", "detected", *MODELS]).astype(dict.fromkeys(MODELS, float))
-    return faces, pd.DataFrame(false, columns=["face_size", "apart"]).astype({"face_size": float, "apart": bool})
+    columns = {"image": str, "face_size": float, "apart": bool, **dict.fromkeys(MODELS, float)}
+    return faces, pd.DataFrame(false, columns=[*columns]).astype(columns)

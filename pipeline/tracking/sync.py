@@ -17,7 +17,9 @@ from pipeline.tracking.stage_runs import missing_artifacts, model_row
 from pipeline.tracking.store import check, failures, reason, tracking_uri, without_credentials, workspace
 from pipeline.tracking.values import weights_digest
 
-KINDS = ("", "unseen", "xai", "end_to_end", "live")  # of metrics/KIND_MODEL.json, which is KIND.* in a model's row
+# Of metrics/KIND_MODEL.json, which is KIND.* in a model's row.
+KINDS = ("", "unseen", "hard_cases", "xai", "end_to_end", "live")
+DETAILS = (".val.", ".cases.", ".by.")  # parts of hard_cases that have too many numbers for MLflow's columns
 
 
 def used_other_weights(path: str, weights: str) -> bool:
@@ -51,7 +53,9 @@ def sync() -> None:
                 elif used_other_weights(path, f"models/{model}.weights.h5"):
                     print(f"tracking: {path} belongs to an earlier {model} and is left out: run `dvc repro`")
                 else:
-                    metrics |= flatten(json.loads((workspace() / path).read_text(encoding="utf-8")), prefix)
+                    found = flatten(json.loads((workspace() / path).read_text(encoding="utf-8")), prefix)
+                    detailed = kind == "hard_cases"
+                    metrics |= {k: v for k, v in found.items() if not (detailed and any(d in k for d in DETAILS))}
             more = missing_artifacts(client, run, [f"metrics/{model}.json"]) if metrics else []
             n_metrics += log_missing(client, run, metrics=metrics, artifacts=more)[1]
             if any(name.startswith("unseen.") for name in metrics):

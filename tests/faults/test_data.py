@@ -200,6 +200,9 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_to_split(folder)
         for stage in (split, unseen_download, unseen_faces, clip):
             stage.main()
+        from pipeline.models import imagenet_weights, mobilenet  # they import TensorFlow
+
+        imagenet_weights.write(imagenet_weights.obtain("none"), mobilenet.BACKBONE)
         live_workspace.write_models(folder / "models/exported", 32)
         fabricated = folder.parent / "fabricated"
         report_inputs.fabricate(fabricated)

@@ -6,17 +6,19 @@ const INSECURE = {
   text:
     `Browsers allow camera access only over HTTPS or on localhost. Open http://localhost:${port}/ on the machine that ` +
     `runs the server, or forward its port with ssh -L ${port}:localhost:${port} ${location.hostname}. ` +
-    "Videos can be opened without it.",
+    "Videos and pictures can be opened without it.",
 };
 
 const BY_NAME = {
   NotAllowedError: {
     title: "Camera access was denied",
-    text: "Allow the camera in the site settings, to the left of the address bar, then try again.",
+    text:
+      "Allow the camera in the site settings, to the left of the address bar, then try again, or open a video or a " +
+      "picture.",
   },
   NotFoundError: {
     title: "No camera available",
-    text: "The browser does not see a camera. Connect one and try again, or open a video.",
+    text: "The browser does not see a camera. Connect one and try again, or open a video or a picture.",
   },
   NotReadableError: {
     title: "The camera is in use",
@@ -43,8 +45,14 @@ export function cameraProblem(error) {
 export function videoProblem(name) {
   return {
     title: "This video cannot be played",
+    retry: "Use the camera",
     text: `The browser cannot decode ${name}. MP4 with H.264 and WebM play in most browsers.`,
   };
+}
+
+/** `reason` continues a sentence that begins with the name. */
+export function pictureProblem(name, reason) {
+  return { title: "This picture cannot be opened", retry: "Use the camera", text: `${name || "The file"} ${reason}.` };
 }
 
 /** By close code of the WebSocket. */

@@ -49,13 +49,32 @@ export function showMetrics(metrics) {
   for (const name of ["mean_confidence_with_mask", "mean_confidence_without_mask"]) {
     set($(name), metrics[name] == null ? "–" : percent.format(metrics[name]));
   }
+  showProportion(metrics);
   set($("fps"), metrics.fps == null ? "–" : metrics.fps.toFixed(1));
   const latencies = [50, 90, 99].map((p) => metrics[`latency_ms_p${p}`]);
   set($("latency"), latencies.includes(undefined) || latencies.includes(null) ? "–" : latencies.map(Math.round).join(" · "));
 }
 
+/** The proportion of people with a mask, corrected with its interval if the error rates of the model are known. */
+function showProportion(metrics) {
+  const { proportion_with_mask: predicted, proportion_corrected: corrected } = metrics;
+  const [low, high] = [metrics.proportion_corrected_low, metrics.proportion_corrected_high].map((end) => Math.round(100 * end));
+  const interval = corrected == null ? "" : ` (${low}–${high})`;
+  set($("proportion"), predicted == null ? "–" : `${Math.round(100 * (corrected ?? predicted))}%${interval}`);
+  $("proportion-name").title = "Each tracked face is one person. " + (corrected == null
+    ? "Uncorrected: as predicted"
+    : `Corrected for faces missed or misclassified, at the rates of single images, with the 95% interval; ${Math.round(100 * predicted)}% as predicted`);
+}
+
 function set(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
+}
+
+/** The number of faces with each label: "2 with mask, 1 unsure". */
+export function inWords(faces) {
+  const count = (label) => faces.filter((face) => face.label === label).length;
+  const parts = Object.keys(LABELS).filter(count).map((label) => `${count(label)} ${LABELS[label]}`);
+  return faces.length ? parts.join(", ") : "no face detected";
 }
 
 /** Announces to screen readers which faces are in view when that changes, at most every three seconds. */
@@ -65,12 +84,11 @@ export class Announcer {
     this.lastTime = -Infinity;
   }
 
-  announce(faces) {
+  /** `atOnce`: even if something else was announced just before, for a picture. */
+  announce(faces, atOnce = false) {
     const now = performance.now();
-    if (now - this.lastTime < 3000) return;
-    const count = (label) => faces.filter((face) => face.label === label).length;
-    const parts = Object.keys(LABELS).filter(count).map((label) => `${count(label)} ${LABELS[label]}`);
-    const text = faces.length ? parts.join(", ") : "no face detected";
+    if (now - this.lastTime < 3000 && !atOnce) return;
+    const text = inWords(faces);
     if (text !== this.element.textContent) {
       this.element.textContent = text;
       this.lastTime = now;
