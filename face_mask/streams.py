@@ -29,6 +29,7 @@ PROTOCOLS = "rtsp,rtsps,rtp,rtcp,srtp,http,https,tcp,udp,tls,crypto,httpproxy"
 HTTP_FORMATS = "mpjpeg,mjpeg,mpegts,flv,matroska,mov"
 CONNECT_SECONDS = 10.0  # to connect and get the stream's description, and to get the first frame
 SILENT_SECONDS = 10.0  # without a frame, after which the connection counts as lost
+UNDECODED_SECONDS = 30.0  # of packets without a frame; some cameras send a key frame only every 20 s
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before reconnecting; doubled after each failure
 CLOSE_SECONDS = 1.0  # to close the connection; the end of the program does not wait longer
 GIVE_UP_SECONDS = 600.0  # without a frame, after which the stream counts as ended
@@ -198,26 +199,18 @@ def packets_to_frames(source: Source, stopped: threading.Event) -> Iterator[Any]
                     check_size(frame.width, frame.height)
                     seen, last = True, time.monotonic()
                     yield frame
-                if is_late(seen, last):  # packets arrive, but none is a frame
-                    raise BadStream(lateness(seen))
+                if time.monotonic() - last >= UNDECODED_SECONDS:
+                    raise BadStream(f"no picture in what arrived for {UNDECODED_SECONDS:g} s")
     except BadVideo as error:
         raise BadStream(str(error)) from None
     except (av.error.FFmpegError, OSError) as error:
         # The error's text may have the address, with the password; strerror has not.
-        if is_late(seen, last):  # what FFmpeg reports then depends on where it was
-            raise BadStream(lateness(seen)) from None
+        limit = SILENT_SECONDS if seen else CONNECT_SECONDS
+        if time.monotonic() - last >= limit:  # what FFmpeg reports then depends on where it was
+            raise BadStream(f"no frame for {limit:g} s" if seen else f"no answer within {limit:g} s") from None
         if error.errno == errno.EINVAL and not isinstance(source.location, int):
             raise BadStream("it is not a stream of a known format; playlists are not opened") from None
         raise BadStream(error.strerror or type(error).__name__) from None
-
-
-def is_late(seen: bool, last: float) -> bool:
-    """Whether the next frame, or the first one if none was `seen`, is overdue since `last`, of time.monotonic."""
-    return time.monotonic() - last >= (SILENT_SECONDS if seen else CONNECT_SECONDS)
-
-
-def lateness(seen: bool) -> str:
-    return f"no frame for {SILENT_SECONDS:g} s" if seen else f"no answer within {CONNECT_SECONDS:g} s"
 
 
 def open_container(source: Source) -> Any:

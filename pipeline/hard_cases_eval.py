@@ -44,7 +44,9 @@ def measured_faces(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found = {}
     for split, table in (("test", predictions[predictions["split"] == "test"]), ("unseen", unseen)):
         of_split = faces[faces["split"] == split].drop(columns=["label", "split"])
-        both = table[table["label"].isin(LABELS)].merge(of_split, on="path", how="left", validate="one_to_one")
+        both = table[table["label"].isin(LABELS)].merge(of_split, on="path", validate="one_to_one")
+        if len(both) != table["label"].isin(LABELS).sum():
+            raise packing.damaged(hard_cases.FACES_PATH, f"it lacks {split} faces", hard_cases.STAGE)
         found[split] = both.assign(
             **{name: hard_cases.bin_of(name, both[name], both["label"]) for name in hard_cases.BINS}
         )

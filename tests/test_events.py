@@ -17,6 +17,7 @@ import pytest
 from face_mask import events
 from face_mask.errors import UserError
 from face_mask.events import Notifier, Watch
+from face_mask.live import __main__ as live
 from face_mask.tracker import Face
 
 PRINT_INPUT = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + chr(10))"
@@ -158,6 +159,17 @@ def test_a_command_runs_without_a_shell_and_gets_the_event(notifier: Callable, t
     one.close()
     assert [json.loads(line)["seconds"] for line in out.read_text().splitlines()] == [1, 2]
     assert lines == [] and [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_the_live_page_delivers_what_waits_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Notifier] = []
+    packaged = live.models.packaged()
+    monkeypatch.setattr(live.models, "find", lambda name: packaged)
+    monkeypatch.setattr(live, "InferencePool", lambda values: None)
+    monkeypatch.setattr(live, "serve", lambda *_: None)
+    monkeypatch.setattr(Notifier, "close", lambda one: closed.append(one))
+    live.main(["--port", "0", "--on-unmasked", sys.executable])
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize(

@@ -254,12 +254,12 @@ def test_packets_that_are_no_pictures_end_the_stream(monkeypatch: pytest.MonkeyP
         def log_message(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(streams, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(streams, "UNDECODED_SECONDS", 0.5)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Junk)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     started = time.monotonic()
-    with pytest.raises(streams.BadStream, match=r"no answer within 0\.5 s"):
+    with pytest.raises(streams.BadStream, match=r"no picture in what arrived for 0\.5 s"):
         next(streams.read_frames(Source(f"http://127.0.0.1:{server.server_port}/video"), 0, print))
     assert time.monotonic() - started < 5
     server.shutdown()

@@ -41,12 +41,18 @@ MAX_LABELS = 8  # on an axis of the plot
 
 
 def read() -> list[dict[str, Any]]:
-    """`name`, `state`, `params` and `metrics` of the current commit and its experiments, the commit first."""
+    """`name`, `state`, `params` and `metrics` of the current commit and its experiments, the commit first.
+
+    Raises UserError if there is no commit or DVC fails.
+    """
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"dvc exp show failed: {done.stderr.strip()}")
-    _, head = json.loads(done.stdout)[:2]  # after the workspace
+    shown = json.loads(done.stdout)  # the workspace, then the commit
+    if len(shown) < 2:
+        raise UserError("there is no commit yet: commit, then run experiments, as docs/experiments.md shows")
+    head = shown[1]
     found = [entry(head, head["name"], "commit")]
     for one in head["experiments"] or []:
         state = (one["executor"] or {}).get("state") or "success"  # one that ran in the workspace has no executor
@@ -57,15 +63,15 @@ def read() -> list[dict[str, Any]]:
 def entry(shown: dict[str, Any], name: str, state: str) -> dict[str, Any]:
     """Read an experiment of `dvc exp show --json`; metrics are named MODEL.split.metric or MODEL.kind.split.metric."""
     data = shown["data"] or {}
-    params = flatten(data.get("params", {}).get("params.yaml", {}).get("data", {}))
-    metrics = {}
+    params = flatten(data.get("params", {}).get("params.yaml", {}).get("data") or {})
+    metrics: dict[str, Any] = {}
     if state in ("commit", "done"):
         lock = read_lock(shown["rev"])
         for path, content in data.get("metrics", {}).items():
             kind, _, model = Path(path).stem.rpartition("_")  # metrics/hard_cases_cnn.json belongs to the CNN
             if is_of(lock, path, params):
                 metrics |= flatten(content.get("data") or {}, f"{model}.{kind}." if kind else f"{model}.")
-    if state == "done" and not set(VAL) & set(metrics):
+    if state == "done" and not any(map(is_val_accuracy, metrics)):
         state = "not evaluated"
     return {"name": name, "state": state, "params": params, "metrics": metrics}
 
@@ -132,7 +138,8 @@ def table(experiments: list[dict[str, Any]], metric: str) -> tuple[pd.DataFrame,
         | {name: one["metrics"].get(name) for name in columns}
         for one in experiments
     ]
-    found = pd.DataFrame(rows, columns=[NAME, STATE, *changed, *columns]).astype(dict.fromkeys(columns, float))
+    found = pd.DataFrame(rows, columns=[NAME, STATE, *changed, *columns], dtype=object)  # 9 stays 9 beside 0.5
+    found = found.astype(dict.fromkeys(columns, float))
     return found.sort_values(metric, ascending=False, kind="stable", ignore_index=True), changed
 
 
@@ -167,8 +174,8 @@ def place(values: pd.Series, percent: bool) -> tuple[pd.Series, dict[float, str]
 
     Parameters of few values, and those that are not numbers, are equally spaced in their order.
     """
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    ordered = sorted(values.dropna().unique()) if numeric else sorted({text(one) for one in values})
+    numeric = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+    ordered = sorted({*values} if numeric else {text(one) for one in values})
     if numeric and (percent or len(ordered) > MAX_LABELS):
         low, high = ordered[0], ordered[-1]
         ticks = {step / 4: low + (high - low) * step / 4 for step in range(5)} if high > low else {0.5: low}
@@ -232,6 +239,8 @@ def main() -> None:
     parser.add_argument("--metric", help=f"validation accuracy by which the best is chosen, such as {VAL[0]}")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"default: {OUT}")
     arguments = parser.parse_args()
+    if not next(path for path in (arguments.out, *arguments.out.parents) if path.exists()).is_dir():
+        raise UserError(f"--out {arguments.out} is not a folder: name a folder, which need not exist")
     experiments = read()
     metric = choose_metric(experiments, arguments.metric)
     rows, changed = table(experiments, metric)

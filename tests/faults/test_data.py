@@ -24,9 +24,20 @@ from PIL import Image
 from face_mask import files
 from face_mask.errors import UserError
 from face_mask.schema import MODELS
-from pipeline import clip, decode, download, live_eval, split, unseen_download, unseen_faces
+from pipeline import (
+    clip,
+    counterfactuals,
+    decode,
+    download,
+    draw_hard_cases,
+    hard_cases_eval,
+    live_eval,
+    split,
+    unseen_download,
+    unseen_faces,
+)
 from pipeline.core import parallel
-from pipeline.dataset import packing, unseen
+from pipeline.dataset import hard_cases, packing, unseen
 from pipeline.reporting import inputs
 from pipeline.tracking import context
 from tests import live_workspace, report_inputs
@@ -169,18 +180,27 @@ def test_workers_end_with_their_parent(tmp_path: Path, seen: Seen) -> None:
 
 # What each stage reads of earlier stages and parses itself; weights and exported models are in test_model_files.py.
 IMAGES, MANIFEST, FEATURES = packing.IMAGES_PATH, packing.MANIFEST_PATH, packing.FEATURES_PATH
+COPIES = packing.COUNTERFACTUALS_PATH.with_name("manifest.csv")
 READ_BY: dict[str, list[Path]] = {
     "decode": [decode.ARCHIVE],
     "features": [IMAGES],
     "split": [packing.DECODED_PATH, FEATURES],
     "audit": [IMAGES, MANIFEST, FEATURES],
-    "train_cnn": [IMAGES, MANIFEST],
-    "train_mobilenet": [IMAGES, MANIFEST, FEATURES],
+    "counterfactuals": [IMAGES, MANIFEST],
+    "train_cnn": [IMAGES, MANIFEST, packing.COUNTERFACTUALS_PATH, COPIES],
+    "train_mobilenet": [IMAGES, MANIFEST, FEATURES, packing.COUNTERFACTUALS_PATH, COPIES],
     "predict": [IMAGES, MANIFEST],
     "export": [IMAGES, MANIFEST],
     "evaluate": [packing.PREDICTIONS_PATH, Path("models/history_cnn.csv"), Path("models/history_mobilenet.csv")],
     "unseen_faces": [unseen.ARCHIVE, unseen.PROVENANCE, MANIFEST],
     "unseen_eval": [unseen.IMAGES_PATH, unseen.MANIFEST_PATH],
+    "draw_hard_cases": [IMAGES, MANIFEST, unseen.IMAGES_PATH, unseen.MANIFEST_PATH],
+    "hard_cases_eval": [
+        hard_cases.IMAGES_PATH,
+        hard_cases.MANIFEST_PATH,
+        hard_cases.FACES_PATH,
+        packing.PREDICTIONS_PATH,
+    ],
     "end_to_end": [unseen.ARCHIVE, unseen.MANIFEST_PATH],
     "clip": [unseen.ARCHIVE, unseen.MANIFEST_PATH],
     "live_eval": [live_eval.CLIP, live_eval.TABLE],
@@ -198,7 +218,7 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(context.StageRun, "finish", lambda run: None)
         run_to_split(folder)
-        for stage in (split, unseen_download, unseen_faces, clip):
+        for stage in (split, counterfactuals, unseen_download, unseen_faces, draw_hard_cases, clip):
             stage.main()
         from pipeline.models import imagenet_weights, mobilenet  # they import TensorFlow
 
@@ -213,6 +233,8 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(fabricated / "plots/xai", "plots/xai")
         used = packing.read_manifest().query("split in ['train', 'val', 'test']")[["path", "label", "split"]]
         files.write_csv(packing.PREDICTIONS_PATH, used.assign(cnn=0.25, mobilenet=0.75))
+        others = unseen.read_manifest().query("split == 'unseen'")[["path", "label"]]
+        files.write_csv(hard_cases_eval.UNSEEN_PREDICTIONS, others.assign(cnn=0.25, mobilenet=0.75))
         for model in MODELS:
             epochs = pd.DataFrame({"epoch": range(5), "loss": 0.5, "val_loss": 0.5, "val_accuracy": 0.5})
             files.write_csv(f"models/history_{model}.csv", epochs)
