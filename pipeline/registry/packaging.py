@@ -8,8 +8,12 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,10 +59,43 @@ def data_path(name: str) -> Path:
 
 def digest(litert: Path, classifier: FaceClassifier, weights: str) -> str:
     """SHA-256 of everything a version's answers depend on: digest of the weights, LiteRT file, configuration, code."""
-    combined = hashlib.sha256(json.dumps([weights, classifier.config()], sort_keys=True).encode())
-    for path in (litert, PYFUNC_MODEL, *map(module_path, CODE), *map(data_path, DATA)):
+    parts = [weights, hashlib.sha256(litert.read_bytes()).hexdigest(), classifier.config(), code_digest()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest() -> str:
+    """SHA-256 of the code that a version carries, and of the data that it reads."""
+    combined = hashlib.sha256()
+    for path in (PYFUNC_MODEL, *map(module_path, CODE), *map(data_path, DATA)):
         combined.update(hashlib.sha256(path.read_bytes()).digest())
     return combined.hexdigest()
+
+
+@contextmanager
+def code_copy() -> Iterator[tuple[Path, Path]]:
+    """Copies of pyfunc_model.py and of the package that it imports, importable until they are deleted at the end.
+
+    The package is face_mask with the start of the code's digest in its name: face_mask_0123abcd. MLflow puts the code
+    folder of each version that it loads first in sys.path and leaves sys.modules as it is (MLflow's issue 12377), so
+    of two versions in one process, the second would run the first one's face_mask.
+    """
+    path = sys.path
+    with tempfile.TemporaryDirectory() as folder:
+        main = Path(folder) / PYFUNC_MODEL.name
+        package = main.with_name(f"face_mask_{code_digest()[:8]}")
+        package.mkdir()
+        for name in DATA:
+            shutil.copyfile(data_path(name), package / name)
+        for source, copy in ((PYFUNC_MODEL, main), *((module_path(one), package / f"{one}.py") for one in CODE)):
+            renamed = re.sub(rb"(?m)^( *from )face_mask\b", rb"\1" + package.name.encode(), source.read_bytes())
+            copy.write_bytes(renamed)
+        sys.path = [folder, *path]
+        try:
+            yield main, package
+        finally:
+            sys.path = path  # also without the folders that MLflow has put there
+            for name in [one for one in sys.modules if one.partition(".")[0] == package.name]:
+                del sys.modules[name]  # its files are about to be deleted
 
 
 def log(litert: Path, classifier: FaceClassifier, model_id: str) -> None:
@@ -68,20 +105,14 @@ def log(litert: Path, classifier: FaceClassifier, model_id: str) -> None:
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it reports every step
     mlflow.set_tracking_uri(tracking_uri())
-    with tempfile.TemporaryDirectory() as folder:
-        code = Path(folder) / "face_mask"
-        code.mkdir()
-        for module in CODE:
-            shutil.copyfile(module_path(module), code / f"{module}.py")
-        for name in DATA:
-            shutil.copyfile(data_path(name), code / name)
+    with code_copy() as (main, package):  # MLflow loads the model to log it
         mlflow.pyfunc.log_model(
             name=classifier.name,
             model_id=model_id,
-            python_model=str(PYFUNC_MODEL),
+            python_model=str(main),
             artifacts={"litert": str(litert.resolve())},
             model_config={**classifier.config(), "sha256": hashlib.sha256(litert.read_bytes()).hexdigest()},
-            code_paths=[str(code)],
+            code_paths=[str(package)],
             pip_requirements=requirements(classifier.detector_name),
             signature=signature(),
             input_example=(example(classifier.size), {"faces": FACES[0]}),

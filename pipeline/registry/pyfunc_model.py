@@ -2,7 +2,8 @@
 
 MLflow runs this file as it is, from the copy that a registered version carries (models from code), wherever the
 version is loaded: `mlflow models serve`, `mlflow.pyfunc.load_model`, `mlflow.pyfunc.spark_udf`. Beside it the version
-carries the modules of face_mask that it imports; face_mask.encoded classifies a row.
+carries the modules of face_mask that it imports, in a package with a name of its own (packaging.code_copy);
+face_mask.encoded classifies a row.
 """
 
 from __future__ import annotations
