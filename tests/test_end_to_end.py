@@ -52,10 +52,10 @@ SMALL = {
 }
 TRAINING = ["download", "decode", "split", "pretrained", "features", "counterfactuals", "train_cnn", "train_mobilenet"]
 # The stages that depend on the trained models.
-USING = ["predict", "evaluate", "unseen_eval", "hard_cases_eval", "xai", "export", "package", "end_to_end",
+USING = ["predict", "evaluate", "unseen_eval", "hard_cases_eval", "xai", "export", "end_to_end", "package",
          "live_eval", "report", "register"]  # fmt: skip
 STAGES = [*TRAINING, *USING, "unseen_download", "unseen_faces", "draw_hard_cases", "audit", "clip"]
-KINDS = ("", "unseen_", "hard_cases_", "xai_", "end_to_end_", "live_")
+KINDS = ("", "unseen_", "xai_", "hard_cases_", "end_to_end_", "live_")
 METRICS = {f"metrics/{kind}{model}.json" for kind in KINDS for model in ("cnn", "mobilenet")}
 
 
@@ -150,7 +150,7 @@ def test_the_unseen_metrics_have_the_fixed_keys_and_follow_from_the_predictions(
             "recall_with_mask", "recall_without_mask", "roc_auc", "roc_auc_low", "roc_auc_high",
             "mean_confidence_with_mask", "mean_confidence_with_mask_low", "mean_confidence_with_mask_high",
             "mean_confidence_without_mask", "mean_confidence_without_mask_low", "mean_confidence_without_mask_high",
-            "n_incorrect", "incorrect_called_mask", "by_size")  # fmt: skip
+            "n_incorrect", "incorrect_called_mask", "by_size", "conformal")  # fmt: skip
     with (repo / "data/unseen/predictions.csv").open() as file:
         faces = list(csv.DictReader(file))
     in_class = [face for face in faces if face["label"] != "incorrect"]
@@ -360,7 +360,8 @@ def test_modules_that_no_stage_lists_as_dependencies_cannot_change_an_output(rep
 
     preparing = ["download", "decode", "pretrained", "features", "split", "unseen_download", "unseen_faces"]
     using = [stage for stage in USING if stage not in ("report", "register")]  # register writes to MLflow alone
-    order = [*preparing, "train_cnn", "train_mobilenet", "audit", "clip", *using, "report"]
+    training = ["audit", "counterfactuals", "train_cnn", "train_mobilenet"]
+    order = [*preparing, *training, "draw_hard_cases", "clip", *using, "report"]
     assert sorted([*order, "register"]) == sorted(STAGES)
     program = (
         "import importlib, keras, sys\n"

@@ -58,8 +58,9 @@ def compared(found: Found, split: Mapping, confidence: float, overfit_gap: float
         (
             "## Comparison",
             "*Original* shows the values published with the two notebooks that this project reimplements. *Random"
-            " split* evaluates our models on a random split like theirs, whose test set contains near-duplicates of"
-            " training images; the column is empty if its stored results are of another data set. *Grouped* keeps"
+            " split* evaluates our models, trained without changed copies, on a random split like theirs, whose test"
+            " set contains near-duplicates of training images; the column is empty if its stored results are of another"
+            " data set. *Grouped* keeps"
             f" near-duplicates in the same part of the split: {duplicates} images of the validation and test sets have"
             " a near-duplicate in another part. Compare the models by the grouped columns.",
             markdown(comparison_table.table(found, confidence=confidence)),
