@@ -32,3 +32,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
     monkeypatch.setattr(context.StageRun, "finish", finish)
     return calls
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest file first, so that the other process has the rest to do meanwhile."""
+    items.sort(key=lambda item: "test_end_to_end.py" not in item.nodeid)
