@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from face_mask import workers
 from face_mask.classifier import Prediction
@@ -95,3 +96,23 @@ def test_each_thread_has_a_copy_of_the_model_of_its_own() -> None:
     with copies.one() as again:
         assert again in loaded
     assert len(loaded) == 2
+
+
+def test_large_images_are_read_one_at_a_time_in_the_callers_thread(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "LARGE_PIXELS", 100)
+    resolved = []
+    for number, side in enumerate((8, 20, 20, 8)):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (side, side)).save(path)
+        resolved.append(Input(path.name, path, PurePosixPath(path.name)))
+    (tmp_path / "4.png").write_bytes(b"no image")
+    resolved.append(Input("4.png", tmp_path / "4.png", PurePosixPath("4.png")))
+    read_in: dict[str, bool] = {}
+
+    def read(one: Input) -> list[Frame]:
+        read_in[one.name] = threading.current_thread() is threading.main_thread()
+        return [Frame(np.zeros((1, 1, 3), np.uint8))]
+
+    with workers.predicted(resolved, read, lambda image: [], 2) as predicted:
+        assert [len(list(frames)) for frames in predicted] == [1] * 5
+    assert read_in == {"0.png": False, "1.png": True, "2.png": True, "3.png": False, "4.png": False}
