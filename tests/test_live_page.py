@@ -97,6 +97,9 @@ def open_page(browser: Any, address: str, script: str = "", **options: Any) -> P
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda entry: page.errors.append(entry.text) if entry.type == "error" else None)
+    # Chromium ignores a click that opens a file chooser before Playwright has told it to report them, which
+    # expect_file_chooser does not wait for; this listener has it told so from the start.
+    page.on("filechooser", lambda chooser: None)
     if script:
         page.add_init_script(script)
     page.goto(address)

@@ -148,7 +148,15 @@ def training() -> str:
 def hard_cases() -> str:
     """Error rate of both models with its interval in every hard case; false positives on the left."""
     columns = {"case": str, "label": str, "n": int, "error_rate": float, "low": float, "high": float}
-    found = read_plot("hard_cases", columns, lambda one: one["case"].tolist(), may_be_empty=True)
+    cases = read_json("metrics/hard_cases_cnn.json")["test"]["cases"]
+    expected = [(name, label) for name, case in cases.items() for label in LABELS if f"n_{label}" in case]
+    found = read_plot(
+        "hard_cases",
+        columns,
+        lambda one: list(zip(one["case"], one["label"], strict=True)),
+        expected,
+        may_be_empty=True,
+    )
     rows = max(((one["label"] == label).sum() for one in found.values() for label in LABELS), default=0)
 
     def paint(*panels: Axes) -> None:

@@ -114,17 +114,23 @@ def read_issues(n: int) -> pd.DataFrame:
 
 
 def read_plot(
-    name: str, dtype: Mapping[str, type], whole: Callable[[pd.DataFrame], object], *, may_be_empty: bool = False
+    name: str,
+    dtype: Mapping[str, type],
+    whole: Callable[[pd.DataFrame], object],
+    expected: object = None,
+    *,
+    may_be_empty: bool = False,
 ) -> dict[str, pd.DataFrame]:
     """Read plots/NAME.csv, which has columns of these types: its rows by model.
 
-    `whole` must be the same for both models; otherwise rows are missing and UserError is raised.
+    `whole` must be the same for both models, and `expected` if that is given; otherwise rows are missing and UserError
+    is raised.
     """
     path = f"plots/{name}.csv"
     table = read_csv(path, ["model", *dtype], dtype, may_be_empty=may_be_empty)
     parts = {model: table[table["model"] == title].reset_index(drop=True) for model, title in TITLES.items()}
-    first, *others = (whole(part) for part in parts.values())
-    if any(other != first for other in others):
+    found = [whole(part) for part in parts.values()]
+    if any(one != (found[0] if expected is None else expected) for one in found):
         raise packing.damaged(path, "it does not have all rows of both models", remedy_stage(path))
     return parts
 
