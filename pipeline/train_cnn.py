@@ -3,8 +3,9 @@
     python -m pipeline.train_cnn
 
 Reads data/split/, data/counterfactuals/ and data/audit/label_issues.csv; writes models/cnn.json, models/cnn.weights.h5
-and models/history_cnn.csv. Parameters: seed, image_size, model.dropout, cnn.*, augment.*, audit.exclude_from_training.
-With cnn.teacher = mobilenet also reads models/mobilenet.*. Reads training and validation images only.
+and models/history_cnn.csv. Parameters: seed, image_size, model.dropout, cnn.*, training.*, augment.*,
+audit.exclude_from_training. With cnn.teacher = mobilenet also reads models/mobilenet.*. Reads training and validation
+images only. If it was interrupted, it continues after the last finished epoch, from models/.resume/.
 """
 
 from __future__ import annotations
@@ -13,42 +14,51 @@ from face_mask import errors
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.models import cnn, saving
-from pipeline.training import batches, fit, optimizer
+from pipeline.training import batches, fit, optimizer, repeatable, resume
 
 
 def main() -> None:
     with tracking.stage("train_cnn") as run:
         p = params.load()
-        fit.make_repeatable(p.seed)
+        repeatable.make_repeatable(p.seed)
         images, val = batches.read("train", p.audit.exclude_from_training), batches.read("val")
         steps = batches.steps_per_epoch(len(images.rows), p.cnn.batch_size)
-        training = batches.training_batches(
-            images,
-            batch_size=p.cnn.batch_size,
-            seed=p.seed,
-            changes=p.augment.model_dump(exclude={"incorrect_as"}) | {"downscale_prob": p.cnn.downscale_prob},
-            counterfactual_prob=p.cnn.counterfactual_prob,
-        )
-        if p.cnn.teacher != "none":
-            training = batches.with_teacher(training, saving.load(p.cnn.teacher))
-        model = cnn.build(p.image_size, p.model.dropout)
-        history = fit.fit(
-            model,
-            training,
-            batches.validation_batches(val, seed=p.seed, counterfactual_prob=p.cnn.counterfactual_prob),
-            optimizer=optimizer.muon(
+        with fit.on_devices(p.training.devices, min(p.cnn.batch_size, len(images.rows))) as machines:
+            checkpoint = resume.Checkpoint("cnn")
+            training = batches.training_batches(
+                images,
+                first=checkpoint.epochs * steps,
+                batch_size=p.cnn.batch_size,
+                seed=p.seed,
+                changes=p.augment.model_dump(exclude={"incorrect_as"}) | {"downscale_prob": p.cnn.downscale_prob},
+                counterfactual_prob=p.cnn.counterfactual_prob,
+            )
+            if p.cnn.teacher != "none":
+                training = batches.with_teacher(training, saving.load(p.cnn.teacher))
+            with fit.computing_in(p.cnn.precision):
+                model = cnn.build(p.image_size, p.model.dropout)
+            muon = optimizer.muon(
                 optimizer.cosine_schedule(p.cnn.learning_rate, steps * p.cnn.epochs),
                 weight_decay=p.cnn.weight_decay,
                 ema_momentum=p.cnn.ema_momentum,
-            ),
-            steps_per_epoch=steps,
-            epochs=p.cnn.epochs,
-            label_smoothing=p.cnn.label_smoothing,
-            patience=p.cnn.patience,
-            rate_key="cnn.learning_rate",
-        )
+                precision=p.cnn.precision,
+            )
+            history = fit.fit(
+                cnn.for_training(model),
+                training,
+                batches.validation_batches(val, seed=p.seed, counterfactual_prob=p.cnn.counterfactual_prob),
+                optimizer=muon,
+                steps_per_epoch=steps,
+                epochs=p.cnn.epochs,
+                label_smoothing=p.cnn.label_smoothing,
+                patience=p.cnn.patience,
+                rate_key="cnn.learning_rate",
+                checkpoint=checkpoint,
+                machines=machines,
+            )
         saving.save(model, "cnn", history)
-        best = fit.best_epoch(history)
+        checkpoint.clear()
+        best = fit.best_epoch(history) | fit.skipped_steps(muon)
         run.log_training("cnn", history=history, metrics=best, artifacts=saving.paths("cnn"))
         run.report(
             f"best epoch {best['best.epoch']:.0f} of {len(history)},"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from face_mask.errors import UserError
 from pipeline.dataset import packing
 from pipeline.models import cnn, imagenet_weights, mobilenet, pooled_features, saving
 from pipeline.models.predicting import predict
-from pipeline.training import augmentation, batches, fit
+from pipeline.training import augmentation, batches, fit, repeatable
 from pipeline.training import optimizer as optimizers
 
 STILL: dict[str, Any] = {
@@ -60,6 +61,23 @@ def test_the_cnn_is_the_one_given():
     assert [layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D)] == [32, 64]
     assert [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)] == [128, 64, 2]
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.5, 0.5]
+
+
+def test_the_form_that_is_trained_is_the_same_function_with_the_same_gradients_of_the_same_weights():
+    model = cnn.build(32, 0.0)
+    trained = cnn.for_training(model)
+    assert all(one is other for one, other in zip(model.weights, trained.weights, strict=True))
+    for variable in model.weights[1:4:2]:
+        variable.assign(np.random.default_rng(0).normal(0, 0.1, variable.shape))  # biases, which are initially 0
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    gradients = []
+    for one in (model, trained):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(one(pixels)[:, 1])
+        gradients.append(tape.gradient(loss, one.trainable_variables))
+    assert (model(pixels).numpy() == trained(pixels).numpy()).all()
+    for plain, fast in zip(*gradients, strict=True):
+        assert np.abs(plain - fast).max() <= 1e-4 * np.abs(plain).max()
 
 
 @pytest.mark.parametrize("name", ["cnn", "mobilenet"])
@@ -201,7 +219,7 @@ def test_without_weights_the_backbone_that_gave_the_features_is_the_one_that_is_
     imagenet_weights.write(imagenet_weights.obtain("none"), mobilenet.BACKBONE)
     found = []
     for seed in (4, 4, 5):
-        fit.make_repeatable(seed)
+        repeatable.make_repeatable(seed)
         found.append(features_of(mobilenet.starting_backbone(32), faces(2, 32), tmp_path / "features.npy"))
     assert (found[0] == found[1]).all() and np.abs(found[0] - found[2]).max() > 0.01 * np.abs(found[0]).max()
 
@@ -330,16 +348,24 @@ def toy() -> tuple[np.ndarray, np.ndarray]:
     return (noise + 120 * classes[:, None, None, None]).astype(np.uint8), classes
 
 
+@functools.cache  # what a batch contains depends on its number alone, and tracing the augmentation takes a second
+def toy_batches() -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """For training and for validation."""
+    images, classes = toy()
+    return (
+        training_batches(image_set(images, np.arange(48), classes[:48]), batch_size=16, seed=1),
+        batches.validation_batches(image_set(images, np.arange(48, 64), classes[48:]), seed=1, counterfactual_prob=0.0),
+    )
+
+
 def train_toy(
     epochs: int, ema_momentum: float = 0.9, optimizer=optimizers.muon, learning_rate: float = 2e-3, steps: int = 3
 ) -> tuple[keras.Model, pd.DataFrame]:
     keras.utils.set_random_seed(0)
-    images, classes = toy()
     model = cnn.build(32, 0.2)
     history = fit.fit(
         model,
-        training_batches(image_set(images, np.arange(48), classes[:48]), batch_size=16, seed=1),
-        batches.validation_batches(image_set(images, np.arange(48, 64), classes[48:]), seed=1, counterfactual_prob=0.0),
+        *toy_batches(),
         optimizer=optimizer(
             optimizers.cosine_schedule(learning_rate, steps * epochs), weight_decay=0.0, ema_momentum=ema_momentum
         ),
@@ -434,6 +460,59 @@ def test_muon_steps_hidden_kernels_and_leaves_the_rest_to_adam():
             assert np.sqrt((step**2).mean()) == pytest.approx(0.2 * 0.01, rel=0.25)
         else:
             assert variable.numpy() == pytest.approx(adam, abs=1e-6)  # a step is 0.01
+
+
+@pytest.mark.parametrize("make", [optimizers.muon, optimizers.adamw])
+def test_a_step_with_a_gradient_that_is_not_finite_is_skipped_and_counted(make):
+    initial = cnn.build(32, 0.0)
+    results = []
+    for poisoned in ({}, {1: np.nan, 2: np.inf}):
+        model = keras.models.clone_model(initial)
+        model.set_weights(initial.get_weights())
+        schedule = optimizers.cosine_schedule(0.01, 10)
+        optimizer = make(schedule, weight_decay=0.1, ema_momentum=0.9, precision="bfloat16")
+        apply = tf.function(lambda g, o=optimizer, m=model: o.apply(g, m.trainable_variables))
+        optimizer.build(model.trainable_variables)
+        for number in range(3):
+            rng = np.random.default_rng(number)
+            good = [tf.constant(rng.normal(size=one.shape).astype(np.float32)) for one in model.weights]
+            if number in poisoned:
+                apply([*good[:2], good[2] * poisoned[number], *good[3:]])
+            apply(good)
+        assert fit.skipped_steps(optimizer) == {"skipped_steps": float(len(poisoned))}
+        assert int(optimizer.iterations) == 3
+        results.append([one.numpy() for one in (*model.weights, *optimizer._model_variables_moving_average)])
+    for undisturbed, disturbed in zip(*results, strict=True):
+        assert np.isfinite(disturbed).all() and (undisturbed == disturbed).all()
+
+
+def test_a_model_trained_in_bfloat16_is_saved_as_one_in_float32(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    images, classes = toy()
+    given = image_set(images, np.arange(64), classes)
+    with fit.computing_in("bfloat16"):
+        model = cnn.build(32, 0.2)
+    optimizer = optimizers.muon(2e-3, weight_decay=0.0, ema_momentum=0.9, precision="bfloat16")
+    history = fit.fit(
+        cnn.for_training(model),
+        training_batches(given, batch_size=16, seed=1),
+        batches.validation_batches(given, seed=1, counterfactual_prob=0.0),
+        optimizer=optimizer,
+        steps_per_epoch=4,
+        epochs=2,
+        label_smoothing=0.0,
+        patience=2,
+        rate_key="cnn.learning_rate",
+    )
+    assert len(history) == 2 and fit.skipped_steps(optimizer) == {"skipped_steps": 0.0}
+    assert "skipped" not in capsys.readouterr().out
+    assert model.layers[1].compute_dtype == "bfloat16" and keras.config.dtype_policy().name == "float32"
+    saving.save(model, "cnn")
+    loaded = saving.load("cnn")
+    assert {layer.dtype_policy.name for layer in loaded.layers} == {"float32"}
+    assert all((a == b).all() for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True))
+    assert loaded(images).numpy() == pytest.approx(model(images).numpy(), abs=0.05)
 
 
 @pytest.mark.parametrize("make", [optimizers.muon, optimizers.adamw])

@@ -81,6 +81,10 @@ class Augment(Section):
     incorrect_as: Literal["without_mask", "left_out"]
 
 
+class Training(Section):
+    devices: Count | Literal["all"]
+
+
 class Cnn(Section):
     epochs: Count
     batch_size: Count
@@ -91,6 +95,7 @@ class Cnn(Section):
     counterfactual_prob: Proportion
     ema_momentum: BelowOne
     patience: Count
+    precision: Literal["float32", "bfloat16"]
     teacher: Literal["none", "mobilenet"]
 
 
@@ -108,6 +113,7 @@ class MobileNet(Section):
     counterfactual_prob: Proportion
     ema_momentum: BelowOne
     patience: Count
+    precision: Literal["float32", "bfloat16"]
 
 
 class Evaluate(Section):
@@ -196,6 +202,7 @@ class Params(Section):
     split: Split
     model: Model
     augment: Augment
+    training: Training
     cnn: Cnn
     mobilenet: MobileNet
     evaluate: Evaluate

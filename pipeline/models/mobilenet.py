@@ -49,8 +49,8 @@ def assemble(backbone: keras.Model, head: keras.Model, image_size: int) -> keras
     BatchNormalization layers, computed on ImageNet.
     """
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
-    scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
-    features = layers.GlobalAveragePooling2D()(backbone(scaled, training=False))
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(pixels)
+    features = layers.GlobalAveragePooling2D(dtype="float32")(backbone(scaled, training=False))
     return keras.Model(pixels, head(features), name="mobilenet")
 
 

@@ -43,11 +43,14 @@ def paths(name: str) -> list[Path]:
 def save(model: keras.Model, name: str, history: pd.DataFrame | None = None) -> None:
     """Write models/NAME.json, models/NAME.weights.h5 and, if given, the history; without optimizer and loss.
 
+    The model that is loaded computes in float32, in whatever precision it was trained (fit.computing_in).
+
     No file is replaced before all are written; the weights come last. Raises UserError if a weight is not finite.
     """
     check_finite(model, name)
-    architecture = json.loads(model.to_json())
-    architecture.pop("compile_config", None)
+    text = model.to_json().replace('"mixed_bfloat16"', '"float32"')
+    # Also of a model within it: MobileNetV2's head was trained alone before.
+    architecture = json.loads(text, object_hook=lambda one: {k: v for k, v in one.items() if k != "compile_config"})
     plain = keras.models.model_from_json(json.dumps(architecture))
     plain.set_weights(model.get_weights())
     encoded = encode(plain)

@@ -71,10 +71,11 @@ def lose_resolution(images: tf.Tensor, seed: tf.Tensor, probability: float) -> t
     """Blend each image, with `probability`, with its low-resolution version: small or unsharp faces look like it."""
     b, side = tf.shape(images)[0], tf.shape(images)[1]
     draws = uniform([2, b, 1, 1, 1], seed, 0.0, 1.0)
-    coarse = tf.nn.avg_pool2d(images, 4, 4, "SAME")
+    chosen = indices(draws[0] < probability)
+    sharp, weight = tf.gather_nd(images, chosen), tf.gather_nd(draws[1], chosen)
+    coarse = tf.nn.avg_pool2d(sharp, 4, 4, "SAME")
     coarse = tf.image.resize(coarse, [side, side], "bilinear")
-    weight = tf.where(draws[0] < probability, draws[1], 0.0)
-    return images + weight * (coarse - images)
+    return tf.tensor_scatter_nd_update(images, chosen, sharp + weight * (coarse - sharp))
 
 
 def downscale(images: tf.Tensor, seed: tf.Tensor, probability: float, min_side: float) -> tf.Tensor:
@@ -85,7 +86,7 @@ def downscale(images: tf.Tensor, seed: tf.Tensor, probability: float, min_side: 
     """
     b, side = tf.shape(images)[0], tf.shape(images)[1]
     side_seed, choice_seed, quality_seed = tf.unstack(tf.random.split(seed, 3))
-    chosen = tf.cast(tf.where(uniform([b], choice_seed, 0.0, 1.0) < probability), tf.int32)
+    chosen = indices(uniform([b], choice_seed, 0.0, 1.0) < probability)
     largest = tf.maximum(tf.cast(side, tf.float32) * 0.75, float(min_side))
     small_side = tf.cast(tf.exp(uniform([], side_seed, math.log(min_side), tf.math.log(largest))), tf.int32)
     quality = tf.cast(uniform([tf.shape(chosen)[0]], quality_seed, 30.0, 96.0), tf.int32)
@@ -106,20 +107,32 @@ def downscale(images: tf.Tensor, seed: tf.Tensor, probability: float, min_side: 
 
 def change_light(images: tf.Tensor, seed: tf.Tensor, light: float, colour: float) -> tf.Tensor:
     """Change contrast around mid-grey, brightness, and the gain of each channel."""
-    draws = uniform([tf.shape(images)[0], 1, 1, 5], seed, -1.0, 1.0)
+    b, side = tf.shape(images)[0], tf.shape(images)[1]
+    draws = uniform([b, 1, 5], seed, -1.0, 1.0)
     contrast, brightness = 1.0 + light * draws[..., 3:4], light * draws[..., 4:5]
     gains = 1.0 + colour * draws[..., :3]
     # (pixel - 127.5) * contrast * gain + 127.5 * (gain + brightness), as one multiplication and one addition
     scale = contrast * gains
-    return tf.clip_by_value(images * scale + 127.5 * (gains + brightness - scale), 0.0, 255.0)
+    offset = 127.5 * (gains + brightness - scale)
+    # As whole rows of pixels, because TensorFlow is slow where the last dimension that differs is as short as 3.
+    rows = tf.reshape(images, [b, side, -1]) * tf.tile(scale, [1, 1, side]) + tf.tile(offset, [1, 1, side])
+    return tf.reshape(tf.clip_by_value(rows, 0.0, 255.0), tf.shape(images))
 
 
 def occlude(images: tf.Tensor, seed: tf.Tensor, probability: float) -> tf.Tensor:
     """Cover each image, with `probability`, with a rectangle of a random grey, sides 20 to 40 % of the image's."""
     b, side = tf.shape(images)[0], tf.shape(images)[1]
     draws = uniform([6, b, 1, 1], seed, 0.0, 1.0)
+    chosen = indices(draws[4] < probability)
+    draws = tf.gather(draws, chosen[:, 0], axis=1)
     at = tf.cast(tf.range(side), tf.float32) / tf.cast(side, tf.float32)
     inside_x = tf.abs(at[None, None, :] - draws[0]) < 0.1 + 0.1 * draws[2]
     inside_y = tf.abs(at[None, :, None] - draws[1]) < 0.1 + 0.1 * draws[3]
-    covered = (inside_x & inside_y & (draws[4] < probability))[..., None]
-    return tf.where(covered, 255.0 * draws[5][..., None], images)
+    covered = (inside_x & inside_y)[..., None]
+    changed = tf.where(covered, 255.0 * draws[5][..., None], tf.gather_nd(images, chosen))
+    return tf.tensor_scatter_nd_update(images, chosen, changed)
+
+
+def indices(chosen: tf.Tensor) -> tf.Tensor:
+    """Indices (n, 1) int32 of the images that are chosen, given as (b, …) bool with one value each."""
+    return tf.cast(tf.where(tf.reshape(chosen, [-1])), tf.int32)

@@ -50,13 +50,20 @@ def read(split: str, exclude_suspects: bool = False) -> Images:
 
 
 def training_batches(
-    images: Images, *, batch_size: int, seed: int, changes: dict[str, float], counterfactual_prob: float
+    images: Images,
+    *,
+    batch_size: int,
+    seed: int,
+    changes: dict[str, float],
+    counterfactual_prob: float,
+    first: int = 0,
 ) -> tf.data.Dataset:
     """Return an endless dataset of augmented (b, s, s, 3) float32 raw pixels and (b, 2) float32 one-hot classes.
 
     `changes` are the arguments of `augment`. Every epoch is a new permutation of the rows; its last, incomplete batch
     is dropped. Each image is replaced with `counterfactual_prob` by a changed copy of any image, both classes alike. A
-    batch's images and augmentation depend on the seed and its number alone, in whatever order batches are made.
+    batch's images and augmentation depend on the seed and its number alone, in whatever order batches are made; the
+    dataset starts with number `first`.
     """
     per_epoch = steps_per_epoch(len(images.rows), batch_size)
     of_class = images.changed_of_class()
@@ -80,7 +87,7 @@ def training_batches(
         one_hot.set_shape([None, 2])
         return augment(pixels, tf.stack([seed, tf.cast(number, tf.int32)]), **changes), one_hot
 
-    return tf.data.Dataset.counter().map(make, num_parallel_calls=1).prefetch(4)
+    return tf.data.Dataset.counter(first).map(make, num_parallel_calls=1).prefetch(4)
 
 
 def validation_batches(
