@@ -15,6 +15,7 @@ COMMANDS = {
     "live": ("face_mask.live.__main__", "serve a web page that classifies the faces of a camera, video or picture"),
     "serve": ("face_mask.serve", "serve the model to other programs, over HTTP"),
     "replay": ("face_mask.replay", "run the live page's tracking on a video or a stream, and print its metrics"),
+    "spark": ("face_mask.spark", "predict many images on Apache Spark, into Parquet files"),
     "evaluate": ("face_mask.evaluate", "evaluate a model of any origin beside this project's, in the repository"),
 }
 USAGE = """usage: face-mask COMMAND …

