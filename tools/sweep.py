@@ -1,6 +1,9 @@
 """Table and plot of DVC's experiments on the current commit, the best first: docs/experiments.md has the recipe.
 
-    python -m tools.sweep [--metric METRIC] [--out FOLDER]
+    python -m tools.sweep [--jobs N] [--metric METRIC] [--out FOLDER]
+
+With --jobs, N workers finish DVC's queue first. Experiments that failed, or that lost their worker, are queued again
+under their names, so after any interruption the same command goes on.
 
 One row per experiment: the parameters that differ, and the accuracy of both models on validation and on test images.
 The best is chosen on validation images only; METRIC is `cnn.val.accuracy`, `mobilenet.val.accuracy` or another
@@ -14,14 +17,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pandas as pd
+import psutil
 import yaml
 
 from face_mask import errors, files, lockfile
@@ -38,6 +45,78 @@ OUT = Path("dvc_plots/sweep")  # which Git ignores
 VAL, TEST = ([f"{model}.{split}.accuracy" for model in MODELS] for split in ("val", "test"))
 NAME, STATE = "experiment", "state"
 MAX_LABELS = 8  # on an axis of the plot
+POLL_SECONDS = 10
+
+
+def dvc(*arguments: str) -> str:
+    """What a DVC command prints. Raises UserError if it fails."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"dvc {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def finish(jobs: int, stages: list[str]) -> None:
+    """Run the queue to its end with `jobs` workers; `stages` are the targets of what is queued again."""
+    for rev, name, state in queue():
+        if state == "Failed":
+            queue_again(rev, name, stages)
+    while True:
+        # Whether a worker still has an experiment, DVC does not tell: its ping misses a worker on a busy machine.
+        lost = not workers()  # before the queue is read: a worker ends by itself when it has nothing left to do
+        left = [one for one in queue() if one[2] in ("Queued", "Running")]
+        for rev, name, state in left:
+            if state == "Running" and lost:
+                with suppress(UserError):  # it has not started
+                    dvc("queue", "kill", rev)  # it lives on without its worker
+                queue_again(rev, name, stages)
+        if not left:
+            return
+        dvc("queue", "start", "--jobs", str(jobs))  # starts those that are missing
+        print(f"{len(left)} experiments to go", flush=True)
+        time.sleep(POLL_SECONDS)
+
+
+def queue() -> list[tuple[str, str, str]]:
+    """Revision, name and state of what is in the queue: `dvc exp show` fails while one starts, or was killed then."""
+    lines = [line.split() for line in dvc("queue", "status").splitlines()]
+    return [(line[0], line[1], line[-1]) for line in lines if re.fullmatch("[0-9a-f]{7,40}", "".join(line[:1]))]
+
+
+def queue_again(rev: str, name: str, stages: list[str]) -> None:
+    """Queue an experiment that did not end well under its name, so that MLflow has one run of it."""
+    before, now = committed("HEAD"), committed(rev)
+    changes = [f"{key}={override(value)}" for key, value in now.items() if before.get(key) != value]
+    sets = [argument for change in changes for argument in ("-S", change)]
+    dvc("exp", "run", "--queue", "--name", name, *sets, *stages)
+    dvc("queue", "remove", rev)  # last: interrupted before, it is queued twice, which costs only time
+    print(f"queued again: {name} ({', '.join(changes)})", flush=True)
+
+
+def committed(rev: str) -> dict[str, Any]:
+    """The parameters in a Git commit, flattened. Raises UserError if it has none."""
+    done = subprocess.run(["git", "show", f"{rev}:./params.yaml"], capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise UserError(f"params.yaml of {rev[:8]} cannot be read: `dvc queue remove --all`, then queue again")
+    return flatten(yaml.safe_load(done.stdout))
+
+
+def override(value: object) -> str:
+    """A value in the form of `dvc exp run -S`, where a comma in it would mean a sweep."""
+    if not isinstance(value, str) or text(value) != value:  # the latter is `1e-5`
+        return text(value)
+    return "'" + value.replace("'", "\\'") + "'"
+
+
+def workers() -> bool:
+    """Whether a worker of this repository's queue is alive."""
+    for process in psutil.process_iter():
+        try:
+            if "queue-worker" in process.cmdline() and Path(process.cwd()) == Path.cwd():
+                return True
+        except psutil.Error:  # another user's, or just ended
+            continue
+    return False
 
 
 def read() -> list[dict[str, Any]]:
@@ -45,11 +124,7 @@ def read() -> list[dict[str, Any]]:
 
     Raises UserError if there is no commit or DVC fails.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"dvc exp show failed: {done.stderr.strip()}")
-    shown = json.loads(done.stdout)  # the workspace, then the commit
+    shown = json.loads(dvc("exp", "show", "--json"))  # the workspace, then the commit
     if len(shown) < 2:
         raise UserError("there is no commit yet: commit, then run experiments, as docs/experiments.md shows")
     head = shown[1]
@@ -238,9 +313,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.sweep", description="Table and plot of DVC's experiments.")
     parser.add_argument("--metric", help=f"validation accuracy by which the best is chosen, such as {VAL[0]}")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"default: {OUT}")
+    parser.add_argument("--jobs", type=int, metavar="N", help="finish the queue with N workers first")
+    parser.add_argument("--stages", nargs="+", default=["evaluate"], help="of what is queued again; default: evaluate")
     arguments = parser.parse_args()
     if not next(path for path in (arguments.out, *arguments.out.parents) if path.exists()).is_dir():
         raise UserError(f"--out {arguments.out} is not a folder: name a folder, which need not exist")
+    if arguments.jobs:
+        finish(arguments.jobs, arguments.stages)
     experiments = read()
     metric = choose_metric(experiments, arguments.metric)
     rows, changed = table(experiments, metric)
