@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from PIL import Image
 
 from face_mask.schema import LABELS
 from pipeline.dataset import packing
-from tools import scratch
+from tools import preloaded, scratch
 
 SMALL = {
     "image_size": 32,
@@ -65,12 +66,18 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def dvc(folder: Path, *arguments: str) -> str:
+def dvc(folder: Path, *arguments: str, **options: Any) -> str:
     """Run DVC and return its output; if it fails, the test fails with its messages."""
     try:
-        return scratch.dvc(*arguments, folder=folder, capture_output=True, text=True).stdout
+        return scratch.dvc(*arguments, folder=folder, capture_output=True, text=True, **options).stdout
     except subprocess.CalledProcessError as error:
         pytest.fail(f"{error}\n{error.stdout}\n{error.stderr}")
+
+
+def run_stages(folder: Path, *arguments: str) -> str:
+    """Run DVC with stages that start at once. Their libraries, and the seed of `hash`, are new for each call."""
+    with preloaded.serving(folder, scratch.environment()) as environment:
+        return dvc(folder, *arguments, env=environment)
 
 
 def stages_run(output: str) -> list[str]:
@@ -86,7 +93,7 @@ def repo(tmp_path_factory) -> Path:
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "code")
-    assert sorted(stages_run(dvc(folder, "repro"))) == sorted(STAGES)
+    assert sorted(stages_run(dvc(folder, "repro"))) == sorted(STAGES)  # as a user runs it: each stage a new process
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "results")
     return folder
@@ -269,7 +276,7 @@ def test_the_registry_has_each_model_once_with_its_training_run(repo):
 
 def test_a_second_run_gives_the_same_lock_byte_for_byte(repo):
     before = (repo / "dvc.lock").read_bytes()
-    assert sorted(stages_run(dvc(repo, "repro", "--force"))) == sorted(STAGES)
+    assert sorted(stages_run(run_stages(repo, "repro", "--force"))) == sorted(STAGES)
     assert (repo / "dvc.lock").read_bytes() == before
     git(repo, "checkout", "-q", "metrics/export.json")  # the only file with durations, which DVC does not track
     assert git(repo, "status", "--porcelain") == ""
@@ -277,7 +284,7 @@ def test_a_second_run_gives_the_same_lock_byte_for_byte(repo):
 
 
 def test_another_dropout_runs_the_trainings_and_what_follows_and_the_way_back_runs_nothing(repo):
-    output = dvc(repo, "exp", "run", "--name", "other-dropout", "-S", "model.dropout=0.1")
+    output = run_stages(repo, "exp", "run", "--name", "other-dropout", "-S", "model.dropout=0.1")
     assert sorted(stages_run(output)) == sorted(["train_cnn", "train_mobilenet", *USING])
     found = rows(repo)
     assert len(found) == 4

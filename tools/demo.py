@@ -3,7 +3,8 @@
     python -m tools.demo
 
 Needs no account and no data set; the pretrained weights come from the package index. A second run reuses the stages
-whose parameters and code are unchanged.
+whose parameters and code are unchanged. To be quick, stages are forked from a process that has imported the libraries,
+and two run side by side; `make repro` runs the same commands one after the other, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pandas as pd
 from face_mask.schema import TITLES
 from pipeline.core.values import flatten
 from pipeline.reporting.comparison_table import ROWS
-from tools import scratch
+from tools import preloaded, scratch, side_by_side
 
 FOLDER = Path(".demo")
 PARAMS = {
@@ -38,9 +39,10 @@ PARAMS = {
     "mobilenet.ema_momentum": 0.95,
     "conformal.error": 0.05,  # 32 validation images per class are too few for 0.01
     "unseen.source": "synthetic",
-    "hard_cases.faces": 12,
+    "unseen.synthetic_scenes": 40,
+    "hard_cases.faces": 8,
     "hard_cases.val_faces": 4,
-    "xai.images": 6,
+    "xai.images": 4,
     "xai.max_steps": 32,
     "xai.faithfulness_steps": 4,
     "xai.randomization_images": 2,
@@ -74,7 +76,9 @@ def main() -> None:
         scratch.copy_tree(FOLDER)
         scratch.set_params(FOLDER, PARAMS)
         scratch.dvc("config", "--local", "core.no_scm", "true", folder=FOLDER)  # it is not part of the Git repository
-        scratch.dvc("repro", folder=FOLDER)
+        with preloaded.serving(FOLDER, scratch.environment()) as environment:
+            side_by_side.repro(FOLDER, environment)
+        scratch.dvc("repro", folder=FOLDER)  # what makes it complete; nothing is left to do
         print(f"\nThe comparison table, on synthetic images:\n\n{comparison()}\n\n{CAVEAT}\n", flush=True)
         scratch.dvc("plots", "show", "-q", folder=FOLDER, stdout=subprocess.DEVNULL)
     except subprocess.CalledProcessError as error:

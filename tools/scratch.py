@@ -60,6 +60,6 @@ def environment() -> dict[str, str]:
 
 
 def dvc(*arguments: str, folder: Path, **options) -> subprocess.CompletedProcess:
-    """Run DVC in a copy. Raises CalledProcessError if it fails."""
+    """Run DVC in a copy, by default in `environment()`. Raises CalledProcessError if it fails."""
     command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(), check=True, **options)
+    return subprocess.run(command, cwd=folder, check=True, **{"env": environment(), **options})
