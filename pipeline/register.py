@@ -23,7 +23,7 @@ from pipeline import tracking
 from pipeline.core import params
 from pipeline.dataset import packing
 from pipeline.registry import champion, model_registry
-from pipeline.tracking import runs, store, sync, values
+from pipeline.tracking import logged_models, runs, store, sync, values
 
 
 def validation_digest() -> str:
@@ -66,19 +66,17 @@ def register(trained: list[model_registry.Trained], p: params.Registry, ignore_c
         model_registry.ensure(client, p.name)
         for model in trained:
             version = model_registry.find(client, p.name, model)
+            tags = {"kind": "model", "model.digest": model.weights}
+            trainings = runs.search_runs(client, parent.info.experiment_id, tags)
             if version is None:
-                trainings = runs.search_runs(
-                    client, parent.info.experiment_id, {"kind": "model", "model.digest": model.weights}
-                )
                 version = model_registry.add(
-                    client,
-                    p.name,
-                    model,
-                    experiment_id=parent.info.experiment_id,
+                    client, p.name, model, experiment_id=parent.info.experiment_id,
                     run_id=trainings[0].info.run_id if trainings else None,
                     tags={"dvc.experiment": parent.data.tags["dvc.experiment"]},
-                )
+                )  # fmt: skip
                 new.append(version)
+            for training in trainings[:1]:
+                logged_models.link(client, training)
             versions.append(version)
             lines.append(f"{version} of {p.name} is {'new' if version in new else 'registered already'}")
         before = model_registry.champion(client, p.name)

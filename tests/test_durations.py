@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -17,10 +18,11 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
+def store(tmp_path_factory, migrated: Path) -> Path:
     """A workspace whose store holds two stages, one of them run twice, and one stage of other parameters."""
     folder = tmp_path_factory.mktemp("store")
     (folder / "dvc.yaml").write_text("stages: {}\n")
+    shutil.copy(migrated, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):

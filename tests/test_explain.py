@@ -121,16 +121,19 @@ def test_steps_end_at_the_most_that_are_allowed_and_the_error_says_so():
         ig.integrated_gradients(linear, IMAGES, max_steps=7)
 
 
-def test_every_call_has_the_same_shape():
-    shapes = set()
+def test_calls_are_small_and_the_ends_of_paths_are_computed_once():
+    counts: list[int] = []
+    points: list[bytes] = []
 
-    def watched(points):
-        shapes.add(points.shape)
-        return linear(points)
+    def watched(batch):
+        counts.append(len(batch))
+        points.extend(one.tobytes() for one in batch)
+        return linear(batch)
 
-    ig.integrated_gradients(watched, IMAGES)
-    ig.integrated_gradients(watched, IMAGES[:1], baseline="mean")
-    assert shapes == {(ig.BATCH, 6, 6, 3)}
+    images = RNG.integers(1, 255, (ig.IMAGES_AT_ONCE + 2, 6, 6, 3), np.uint8)
+    ig.integrated_gradients(watched, images)
+    assert max(counts) <= ig.BATCH
+    assert len(points) == len(set(points)) == 2 + len(images) * (1 + 2 * (ig.FIRST_STEPS - 1))
 
 
 MANY_STEPS = 4096  # of one path: enough to converge. Untrained weights need more steps than trained ones
@@ -356,11 +359,11 @@ def test_insertion_and_deletion_of_a_model_that_sees_one_cell():
 
     correct = np.zeros((32, 32))
     correct[:2, :2] = 1
-    rng = np.random.default_rng(0)
-    found = faithfulness.areas(sees_the_cell, image, correct, steps=16, rng=rng)
+    random = RNG.random((16, 16))
+    found = faithfulness.areas(sees_the_cell, image, correct, steps=16, random=random)
     # The cell is the first to be restored or removed: one trapezoid of 16 lies on the edge.
     assert found["insertion_auc"] == pytest.approx(1 - 1 / 32) and found["deletion_auc"] == pytest.approx(1 / 32)
-    found = faithfulness.areas(sees_the_cell, image, -correct, steps=16, rng=rng)
+    found = faithfulness.areas(sees_the_cell, image, -correct, steps=16, random=random)
     assert found["insertion_auc"] == pytest.approx(1 / 32) and found["deletion_auc"] == pytest.approx(1 - 1 / 32)
 
 

@@ -612,9 +612,11 @@ def test_logging_that_fails_or_is_not_enabled_is_an_error(folder: Path, encoded:
     talk(folder, without)
 
 
-def test_a_session_is_logged_to_a_real_store(folder: Path, encoded: bytes) -> None:
+def test_a_session_is_logged_to_a_real_store(folder: Path, encoded: bytes, migrated: Path) -> None:
     """By the real command, which stops cleanly on SIGTERM."""
     from mlflow import MlflowClient
+
+    shutil.copy(migrated, folder / "mlflow.db")
 
     async def drive(address: str) -> list[dict]:
         answers = []

@@ -31,6 +31,7 @@ from pipeline import register
 from pipeline.registry import packaging
 from pipeline.synthetic.faces import draw_image
 from pipeline.tracking import stage_runs, values
+from tests import conftest
 from tests.litert_models import CALIBRATION
 from tools import graph, scratch, serve
 
@@ -47,6 +48,9 @@ answer = model.predict(example, params={"faces": "auto"})
 loaded = [name for name in ("pipeline", "tensorflow") if name in sys.modules]
 print(json.dumps([answer.to_dict("records"), package, sys.modules[package].__file__, loaded]))
 """
+
+
+migrated = conftest.migrated  # the fault tests take these fixtures from here
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +97,6 @@ def train(folder: Path, name: str, accuracy: float | None = None, weights: str =
     """Write what a training and its evaluation write, except for the exported file."""
     (folder / f"models/{name}.weights.h5").write_text(f"{weights} {name}")
     (folder / f"metrics/{name}.json").write_text(json.dumps({"val": {"accuracy": accuracy or ACCURACY[name]}}))
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory) -> Path:
-    """A new MLflow database, created once: the migrations take seconds."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture

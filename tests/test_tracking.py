@@ -27,8 +27,8 @@ from face_mask.schema import MODELS
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.core.values import flatten
+from pipeline.tracking import datasets, snapshot, stage_runs, sync, system_metrics, values
 from pipeline.tracking import runs as tracking_runs
-from pipeline.tracking import snapshot, stage_runs, sync, values
 from pipeline.tracking.store import tracking_uri
 
 REPOSITORY = Path(__file__).parent.parent
@@ -48,16 +48,6 @@ from pipeline.tracking import stage_runs
 tracking.check()
 stage_runs.log_stage(sys.argv[1], params={"a": 1}, metrics={"m": 2.0}, started=time.time())
 """
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new MLflow database, made once: the migrations take seconds."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture
@@ -226,6 +216,42 @@ def test_parents_metrics_follow_the_models(store: Path) -> None:
     [parent] = runs("tags.kind = 'experiment'")
     assert parent.data.metrics["cnn.test.accuracy"] == 0.8
     assert math.isnan(parent.data.metrics["cnn.unseen.accuracy"])
+
+
+def test_a_logged_model_gets_its_metrics_with_their_datasets_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that its training's row has, and those that later stages add."""
+    monkeypatch.setattr(
+        datasets, "current", lambda: {name: f"md5 of {name}" for name in (*datasets.TRAINING, *datasets.UNSEEN)}
+    )
+    train("cnn")
+    stage_runs.log_model_metrics("cnn", digest=digest("cnn"), metrics={"test.accuracy": 0.9, "test.accuracy_low": 0.8})
+    [row] = rows()
+    tags = {"model.digest": digest("cnn")}
+    model_id = client().create_logged_model(row.info.experiment_id, "cnn", row.info.run_id, tags).model_id
+    for _ in range(2):
+        stage_runs.log_model_metrics("cnn", digest=digest("cnn"), metrics={"unseen.accuracy": 0.7, "xai.gain": 2.0})
+    found = client().get_logged_model(model_id).metrics
+    assert {(one.key, one.value, one.dataset_name, one.dataset_digest) for one in found} == {
+        ("test.accuracy", 0.9, datasets.TRAINING[0], f"md5 of {datasets.TRAINING[0]}"),
+        ("unseen.accuracy", 0.7, datasets.UNSEEN[0], f"md5 of {datasets.UNSEEN[0]}"),
+    }
+    assert len(found) == 2
+    assert len(client().get_metric_history(row.info.run_id, "test.accuracy")) == 1
+
+
+def test_a_training_has_the_load_of_the_machine_while_it_ran(store: Path) -> None:
+    with system_metrics.Monitor(interval=0.001, most=4) as monitor:
+        while monitor.interval < 0.004:
+            time.sleep(0.001)
+    assert 2 <= len(monitor.samples) <= 4 and not monitor.thread.is_alive()
+    train("cnn", system=monitor.samples)
+    train("cnn")
+    train("mobilenet", system=monitor.samples)
+    again, row = rows()
+    assert not any(name.startswith("system/") for name in again.data.metrics)
+    history = client().get_metric_history(row.info.run_id, "system/process_memory_usage_megabytes")
+    assert [one.timestamp for one in history] == [int(1000 * at) for at, _ in monitor.samples]
+    assert all(one.value > 10 for one in history)
 
 
 def test_an_earlier_store_gets_what_it_lacks(store: Path) -> None:
@@ -640,6 +666,7 @@ def test_a_server_elsewhere_and_its_death(
 
         stop(process)
         capsys.readouterr()
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default it tries for half a minute
         started = time.time()
         train("cnn")
         assert time.time() - started < 60

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from face_mask import workers
+from face_mask import ahead, workers
 from face_mask.classifier import Prediction
 from face_mask.inputs import Input, UnreadableInput
 from face_mask.video import Frame
@@ -67,8 +67,8 @@ def test_results_are_in_order_and_nothing_is_read_far_ahead(threads: int) -> Non
             if name == "5.png":  # nothing after the video is read before it
                 assert not set(reading.started) & set(names[7:])
     assert seen == [name for name in names if not name.startswith("bad")]
-    ahead = {name for name, thread in reading.threads.items() if thread.startswith("predict")}
-    assert ahead == {name for name in names if not name.startswith(("video", "url"))}
+    early = {name for name, thread in reading.threads.items() if thread.startswith("predict")}
+    assert early == {name for name in names if not name.startswith(("video", "url"))}
 
 
 def test_what_waits_is_cancelled_when_the_caller_stops() -> None:
@@ -116,3 +116,25 @@ def test_large_images_are_read_one_at_a_time_in_the_callers_thread(tmp_path, mon
     with workers.predicted(resolved, read, lambda image: [], 2) as predicted:
         assert [len(list(frames)) for frames in predicted] == [1] * 5
     assert read_in == {"0.png": False, "1.png": True, "2.png": True, "3.png": False, "4.png": False}
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_frames_before_a_damaged_one_come_first_and_few_are_read_ahead(threads: int) -> None:
+    read = []
+
+    def late(number: int) -> int:
+        time.sleep(0.002 * (number % 3))
+        return number
+
+    def frames() -> Iterator[int]:
+        for number in range(9):
+            read.append(number)
+            yield number
+        raise UnreadableInput("why")
+
+    found = []
+    with pytest.raises(UnreadableInput, match="why"):
+        for result in ahead.ordered(late, frames(), threads, UnreadableInput):
+            found.append(result)
+            assert len(read) <= result + threads + 1
+    assert found == list(range(9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from pipeline.core.parallel import ordered_map
 from pipeline.dataset import face_crops, packing, perceptual_hash, similarity, unseen
 from pipeline.dataset.views import VIEWS
 from pipeline.sources import annotated_images, annotation_files
+
+FACES_AT_ONCE = 16  # whose views are described together
+THREADS = 2  # batches that the backbone computes at once
 
 Forward = Callable[[np.ndarray], np.ndarray]  # (b, s, s, 3) uint8 to (b, 1280) float32
 
@@ -41,9 +45,9 @@ def known_images(manifest: pd.DataFrame, image_size: int, seed: int) -> Known:
         return Known(hashes, None, None, None)
     # They import TensorFlow, which the worker processes do not need.
     from pipeline.models import mobilenet, pooled_features
-    from pipeline.training import fit
+    from pipeline.training import repeatable
 
-    fit.make_repeatable(seed)
+    repeatable.make_repeatable(seed)
     features = packing.open_view_features()
     whitenings = similarity.fit_whitenings(features, every)
     descriptors = similarity.describe(features, rows["row"].to_numpy(), whitenings)
@@ -68,8 +72,8 @@ def crop_all(
     """
     crop = partial(face_crops.crop_faces, archive=archive, size=size, margin=margin, min_face=min_face)
     rows: list[dict] = []
-    hashes = [np.empty((2, 0, face_crops.VIEWS), np.uint64)]
-    features = []
+    waiting: list[np.ndarray] = []
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     with images_path.open("wb") as file:
         packing.write_header(file, 0, size)
         bar = tqdm(contents.images, unit="image", desc="crop", delay=1)
@@ -77,23 +81,39 @@ def crop_all(
             for reason in sorted({row.pop("reason") for row in described if "reason" in row}):
                 print(f"left out: {printable(annotated.name)}: {reason}")
             rows += described
-            if not len(pixels):
-                continue
             file.write(pixels.tobytes())
-            flat = views.reshape(-1, size, size, 3)
-            greys = np.stack([perceptual_hash.grey_thumbnail(view) for view in flat])
-            hashes.append(np.stack(perceptual_hash.perceptual_hashes(greys)).reshape(2, len(pixels), -1))
-            vectors = [
-                forward(view(flat)) if forward else np.empty((len(flat), 0), np.float32) for view in VIEWS.values()
-            ]
-            features.append(np.stack(vectors).reshape(len(VIEWS), len(pixels), face_crops.VIEWS, -1))
-        every_hash = np.concatenate(hashes, axis=1)
+            waiting += [views] if len(views) else []
+            if sum(map(len, waiting)) >= FACES_AT_ONCE:
+                parts.append(describe_views(np.concatenate(waiting), forward))
+                waiting.clear()
+        if waiting:
+            parts.append(describe_views(np.concatenate(waiting), forward))
+        hashes = np.concatenate([np.empty((2, 0, face_crops.VIEWS), np.uint64), *(one for one, _ in parts)], axis=1)
         file.seek(0)  # NumPy leaves room in the header for the first axis to grow
-        packing.write_header(file, every_hash.shape[1], size)
+        packing.write_header(file, hashes.shape[1], size)
     manifest = pd.DataFrame(rows, columns=[column for column in unseen.COLUMNS if column != "row"])
     cropped = manifest["split"] == unseen.UNSEEN
-    every_feature = np.concatenate(features or [np.empty((len(VIEWS), 0, face_crops.VIEWS, 0), np.float32)], axis=1)
-    return manifest.assign(row=np.where(cropped, cropped.cumsum() - 1, -1)), every_hash, every_feature
+    none = np.empty((len(VIEWS), 0, face_crops.VIEWS, 0), np.float32)
+    features = np.concatenate([one for _, one in parts] or [none], axis=1)
+    return manifest.assign(row=np.where(cropped, cropped.cumsum() - 1, -1)), hashes, features
+
+
+def describe_views(views: np.ndarray, forward: Forward | None) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes (2, k, 4) and features (6, k, 4, 1280) of k faces' views (k, 4, s, s, 3); see crop_all.
+
+    Equal views are computed once: all faces of an image share the whole image.
+    """
+    flat = views.reshape(-1, *views.shape[2:])
+    numbers: dict[bytes, int] = {}
+    index = [numbers.setdefault(view.tobytes(), len(numbers)) for view in flat]
+    distinct = flat[np.unique(index, return_index=True)[1]]
+    hashes = np.stack(perceptual_hash.perceptual_hashes(np.stack([*map(perceptual_hash.grey_thumbnail, distinct)])))
+    features = np.empty((len(VIEWS), len(distinct), 0), np.float32)
+    if forward:
+        with ThreadPoolExecutor(THREADS) as threads:
+            features = np.stack(list(threads.map(lambda view: forward(view(distinct)), VIEWS.values())))
+    shape = views.shape[:2]
+    return hashes[:, index].reshape(2, *shape), features[:, index].reshape(len(VIEWS), *shape, features.shape[2])
 
 
 def near_duplicates(

@@ -95,7 +95,8 @@ def warp(canvas: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:
     # Only cells that see something of the canvas; a cell's quadrilateral goes round from its upper left to the lower
     # left, lower right and upper right corner.
     quads = np.concatenate([at[:-1, :-1], at[1:, :-1], at[1:, 1:], at[:-1, 1:]], axis=-1)
-    rows, columns = np.nonzero(canvas[..., 3].any(axis=1))[0], np.nonzero(canvas[..., 3].any(axis=0))[0]
+    drawn = canvas[..., 3] != 0
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     if not len(rows):
         return np.zeros((side, side, 4), np.float32)
     x, y = quads[..., ::2], quads[..., 1::2]
@@ -105,10 +106,13 @@ def warp(canvas: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:
         ((int(edges[c]), int(edges[r]), int(edges[c + 1]), int(edges[r + 1])), tuple(quads[r, c].tolist()))
         for r, c in zip(*np.nonzero(seen), strict=True)
     ]
-    premultiplied = np.concatenate([canvas[..., :3] * canvas[..., 3:], canvas[..., 3:]], axis=-1)
+    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    premultiplied = canvas[part] * canvas[part][..., 3:]
+    premultiplied[..., 3] = canvas[part][..., 3]
+    pixels = np.zeros((*CANVAS, 4), np.uint8)
+    pixels[part] = premultiplied.clip(0, 1) * 255 + 0.5
     # RGBX: Pillow would multiply RGBA by its alpha once more.
-    pixels = (premultiplied.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    image = Image.frombytes("RGBX", (CANVAS[1], CANVAS[0]), pixels.tobytes())
+    image = Image.frombuffer("RGBX", (CANVAS[1], CANVAS[0]), pixels, "raw", "RGBX", 0, 1)
     warped = image.transform((n, n), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR).reduce(SUPERSAMPLING)
     return np.asarray(warped, np.float32).reshape(side, side, 4) / 255
 
@@ -116,9 +120,10 @@ def warp(canvas: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:
 def polygon(points: np.ndarray, side: int, supersampling: int = 4) -> np.ndarray:
     """(side, side) float32: fraction of each pixel inside the polygon `points` (n, 2) in pixels."""
     image = Image.new("L", (side * supersampling,) * 2)
-    ImageDraw.Draw(image).polygon([tuple(p) for p in (points * supersampling).tolist()], fill=255)
-    array = np.asarray(image, np.float32) / 255
-    return array.reshape(side, supersampling, side, supersampling).mean(axis=(1, 3))
+    ImageDraw.Draw(image).polygon([tuple(p) for p in (points * supersampling).tolist()], fill=1)
+    array, steps = np.asarray(image), range(supersampling)
+    parts = [array[i::supersampling, j::supersampling] for i in steps for j in steps]
+    return np.stack(parts).sum(axis=0, dtype=np.float32) / np.float32(supersampling**2)
 
 
 def face_area(points: np.ndarray, side: int) -> np.ndarray:

@@ -9,6 +9,7 @@ has a high insertion and a low deletion AUC; the same cells in random order are 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ import tensorflow as tf
 
 from pipeline.explain.baselines import blurred
 
+THREADS = 2  # images at once: TensorFlow runs many of a model's operations on one core
 GRID = 16  # cells a side
 GREY = 127.5  # zero to models that scale pixels to -1…1; Petsiuk et al. also delete to the mean
 
@@ -54,39 +56,43 @@ def areas(
     towards: np.ndarray,
     *,
     steps: int,
-    rng: np.random.Generator,
+    random: np.ndarray,
 ) -> dict[str, float]:
     """Compute insertion_auc and deletion_auc of one image, and both with the suffix _random; each is in 0…1.
 
-    `probability` maps (b, s, s, 3) raw pixels to P(predicted class), (b,); it is called once, with 4 (steps + 1)
-    images. `image` (s, s, 3); `towards` (s, s) is its attribution towards the predicted class.
+    `probability` maps (b, s, s, 3) raw pixels to P(predicted class), (b,); it is called once. `image` (s, s, 3);
+    `towards` (s, s) is its attribution towards the predicted class; `random` (GRID, GRID) gives the random order.
     """
     size = len(image)
     by_attribution = ranks(cells(towards), size)
-    random_order = ranks(rng.random((GRID, GRID)), size)
+    random_order = ranks(random, size)
     soft, grey = blurred(image), np.full(image.shape, GREY, np.float32)
-    curves = {
-        "insertion_auc": transition(soft, image, by_attribution, steps),
-        "deletion_auc": transition(image, grey, by_attribution, steps),
-        "insertion_auc_random": transition(soft, image, random_order, steps),
-        "deletion_auc_random": transition(image, grey, random_order, steps),
-    }
-    probabilities = probability(np.concatenate(list(curves.values()))).reshape(len(curves), steps + 1)
-    return dict(zip(curves, np.trapezoid(probabilities, dx=1 / steps, axis=1).tolist(), strict=True))
+    changes = [(soft, image), (image, grey)]  # insertion, deletion
+    between = [
+        transition(*change, order, steps)[1:-1] for order in (by_attribution, random_order) for change in changes
+    ]
+    # The ends are the same in any order, and insertion ends where deletion starts.
+    found = probability(np.concatenate([np.stack([soft, image, grey]).astype(np.float32), *between]))
+    ends, inner = found[:3], found[3:].reshape(len(between), steps - 1)
+    curves = [
+        np.concatenate([ends[i % 2 : i % 2 + 1], one, ends[i % 2 + 1 : i % 2 + 2]]) for i, one in enumerate(inner)
+    ]
+    names = ("insertion_auc", "deletion_auc", "insertion_auc_random", "deletion_auc_random")
+    return dict(zip(names, np.trapezoid(curves, dx=1 / steps, axis=1).tolist(), strict=True))
 
 
 def areas_table(
     model: keras.Model, images: np.ndarray, towards: np.ndarray, predicted: np.ndarray, *, steps: int, seed: int
 ) -> pd.DataFrame:
     """Compute `areas` for a classifier, one row per image. `predicted` (n,) bool: whether with_mask is predicted."""
-    forward = tf.function(lambda pixels: model(pixels, training=False), reduce_retracing=True)
-    rng = np.random.default_rng(seed)
+    spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    forward = tf.function(lambda pixels: model(pixels, training=False), input_signature=[spec])
+    random = np.random.default_rng(seed).random((len(images), GRID, GRID))
 
-    def probability_of(label: int) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda pixels: forward(tf.constant(pixels)).numpy()[:, label]
+    def row(image: np.ndarray, one: np.ndarray, label: bool, order: np.ndarray) -> dict[str, float]:
+        return areas(
+            lambda pixels: forward(tf.constant(pixels)).numpy()[:, int(label)], image, one, steps=steps, random=order
+        )
 
-    rows = [
-        areas(probability_of(int(label)), image, one, steps=steps, rng=rng)
-        for image, one, label in zip(images, towards, predicted, strict=True)
-    ]
-    return pd.DataFrame(rows)
+    with ThreadPoolExecutor(THREADS) as threads:
+        return pd.DataFrame(threads.map(row, images, towards, predicted, random))

@@ -15,6 +15,7 @@ uniform steps took from 128 to more than 512.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,12 +26,14 @@ import tensorflow as tf
 from pipeline.explain.baselines import baselines
 from pipeline.explain.logits import logits_model, margin
 
-# Maps b points, (b, s, s, 3) float32, to the gradients at the points, of the same shape, and the margins, (b,).
+# Maps b points, (b, s, s, 3) float32, to the gradients at the points, of the same shape, and the margins, (b,). Two
+# threads call it at the same time.
 Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 FIRST_STEPS = 8  # denser near the baseline: their points are (k/8)²
-BATCH = 16  # points per call; the size is constant, so the function is traced only once
-IMAGES_AT_ONCE = 12  # bounds memory: at most this many times 2 (max_steps + 1) gradients of image size
+BATCH = 16  # points per call, at most
+THREADS = 2  # calls at once: TensorFlow runs many of a model's operations on one core
+IMAGES_AT_ONCE = 8  # bounds memory: at most this many times 2 (max_steps + 1) gradients of image size
 # Errors are relative to the difference, or to this if the difference is smaller, since an error relative to almost 0 is
 # meaningless. 1 % of 1 logit changes a probability by at most a quarter of a percentage point.
 FLOOR = 1.0
@@ -40,6 +43,16 @@ class Attributions(NamedTuple):
     attributions: np.ndarray  # (n, s, s, 3) float32, in logits; positive values are evidence for with_mask
     completeness_error: np.ndarray  # (n,) |sum of the attributions - difference| / max(|difference|, floor)
     steps: np.ndarray  # (n,) int, total over the paths of an image
+
+
+class Known(NamedTuple):
+    """What is known of a point."""
+
+    gradient: np.ndarray  # (s, s, 3)
+    margin: float
+
+
+Key = bytes | tuple[int, float]
 
 
 class Path:
@@ -68,13 +81,18 @@ class Path:
         chosen = worst[: np.searchsorted(total, total[-1] / 2) + 1][: max_steps - self.steps]
         return (self.alphas[chosen] + self.alphas[chosen + 1]) / 2
 
-    def points(self, alphas: np.ndarray) -> np.ndarray:
-        return self.start + alphas.astype(np.float32)[:, None, None, None] * self.difference
+    def point(self, alpha: float) -> np.ndarray:
+        return self.start + np.float32(alpha) * self.difference
 
-    def add(self, alphas: np.ndarray, gradients: np.ndarray, margins: np.ndarray) -> None:
-        slopes = gradients.reshape(len(gradients), -1) @ self.difference.ravel()
-        index = len(self.gradients) + np.arange(len(gradients))
-        self.gradients += [one.copy() for one in gradients]  # not views, which would keep whole batches in memory
+    def key(self, alpha: float) -> Key:
+        """What the point is known by: an end by its pixels, which other paths may have too."""
+        return self.point(alpha).tobytes() if alpha in (0, 1) else (id(self), alpha)
+
+    def add(self, alphas: np.ndarray, known: list[Known]) -> None:
+        margins = [one.margin for one in known]
+        slopes = [one.gradient.ravel() @ self.difference.ravel() for one in known]
+        index = len(self.gradients) + np.arange(len(known))
+        self.gradients += [one.gradient for one in known]
         alphas = np.concatenate([self.alphas, alphas])
         order = np.argsort(alphas, kind="stable")
         self.alphas = alphas[order]
@@ -99,7 +117,7 @@ def gradients_of(model: keras.Model) -> Gradients:
     """Return the gradients of a classifier's margin with respect to raw pixels, as one traced function."""
     logits = logits_model(model)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)])
     def traced(points):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
@@ -134,12 +152,13 @@ def integrated_gradients(
     attributions, error, steps = np.zeros(images.shape, np.float32), np.zeros(n), np.zeros(n, int)
     waiting = ((i, [Path(start, image) for start in baselines(baseline, image)]) for i, image in enumerate(images))
     active: dict[int, list[Path]] = {}
+    starts: dict[Key, Known] = {}
     while True:
         # The new points of several images share calls; a finished image is replaced by the next.
         active |= islice(waiting, IMAGES_AT_ONCE - len(active))
         if not active:
             return Attributions(attributions, error, steps)
-        refine([path for paths in active.values() for path in paths if not path.done], gradients, max_steps)
+        refine([path for paths in active.values() for path in paths if not path.done], gradients, max_steps, starts)
         for i, paths in list(active.items()):
             difference = np.mean([path.margins[-1] - path.margins[0] for path in paths])
             scale = max(abs(difference), floor)
@@ -153,23 +172,30 @@ def integrated_gradients(
                 del active[i]
 
 
-def refine(paths: list[Path], gradients: Gradients, max_steps: int) -> None:
-    """Add the new points of every path."""
+def refine(paths: list[Path], gradients: Gradients, max_steps: int, starts: dict[Key, Known]) -> None:
+    """Add the new points of every path, those that several have in common computed once.
+
+    These are the ends: an image, if it has two baselines, and a black or white baseline, kept in `starts`.
+    """
     new = [path.new_alphas(max_steps) for path in paths]
-    points = np.concatenate([path.points(alphas) for path, alphas in zip(paths, new, strict=True)])
-    found, margins = evaluate(gradients, points)
-    cuts = np.cumsum([len(alphas) for alphas in new])[:-1]
-    for path, *known in zip(paths, new, np.split(found, cuts), np.split(margins, cuts), strict=True):
-        path.add(*known)
+    keys = [[path.key(alpha) for alpha in alphas] for path, alphas in zip(paths, new, strict=True)]
+    points = {
+        key: path.point(alpha)
+        for path, alphas, of_path in zip(paths, new, keys, strict=True)
+        for alpha, key in zip(alphas, of_path, strict=True)
+        if key not in starts
+    }
+    found = starts | dict(zip(points, evaluate(gradients, list(points.values())), strict=True))
+    for path, alphas, of_path in zip(paths, new, keys, strict=True):
+        path.add(alphas, [found[key] for key in of_path])
+        starts |= {key: found[key] for alpha, key in zip(alphas, of_path, strict=True) if alpha == 0}
 
 
-def evaluate(gradients: Gradients, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluate `gradients` at any number of points, in calls of BATCH points each; the last is padded."""
-    found, margins = [], []
-    for i in range(0, len(points), BATCH):
-        part = points[i : i + BATCH]
-        filled = np.concatenate([part, np.repeat(part[-1:], BATCH - len(part), axis=0)])
-        at_points, of_points = gradients(filled)
-        found.append(at_points[: len(part)])
-        margins.append(of_points[: len(part)])
-    return np.concatenate(found), np.concatenate(margins)
+def evaluate(gradients: Gradients, points: list[np.ndarray]) -> list[Known]:
+    """Evaluate `gradients` at any number of points (s, s, 3), in calls of at most BATCH points each."""
+    size = -(-len(points) // -(-len(points) // BATCH))  # of all calls about the same
+    batches = [np.stack(points[i : i + size]) for i in range(0, len(points), size)]
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = [pair for both in threads.map(gradients, batches) for pair in zip(*both, strict=True)]
+    # Copies, because views would keep whole batches in memory.
+    return [Known(gradient.copy(), float(value)) for gradient, value in found]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.core import params
+from pipeline.core import memory, params
 from pipeline.dataset import unseen
 from pipeline.explain import faithfulness, focus, panels, randomization, summary
 from pipeline.explain.grad_cam import grad_cam
@@ -24,6 +24,7 @@ def explain(
     `chosen` is the table from sampling.choose, `images` its images in the same order. The durations of the parts are
     added to `seconds`.
     """
+    memory.release()  # of the model before
     model = saving.load(name)
     predicted = (chosen[name] >= p.evaluate.threshold).to_numpy()
     options: dict[str, Any] = {key: getattr(p.xai, key) for key in ("baseline", "completeness", "max_steps")}
@@ -43,6 +44,7 @@ def explain(
         lower_face_gain=[focus.gain(one, focus.lower_half(box)) for one, box in zip(towards, boxes, strict=True)],
     )
 
+    memory.release()
     started = time.time()
     sampled = np.flatnonzero(chosen["sampled"])
     areas = faithfulness.areas_table(

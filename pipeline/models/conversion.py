@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from face_mask.litert import checked
 from face_mask.quiet import stderr_closed
+from pipeline.models import frozen
 
 
 def litert(model: keras.Model, number_format: str, calibration: np.ndarray) -> bytes:
@@ -26,8 +26,7 @@ def litert(model: keras.Model, number_format: str, calibration: np.ndarray) -> b
     """
     # Silences two warnings: the converter API is deprecated, and int8 has no ranges for its input but calibrated ones.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    frozen = frozen_function(model, batch=1)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(model, batch=1)])
     if number_format != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if number_format == "float16":
@@ -96,9 +95,8 @@ def name_by_position(graph: Any) -> None:
 
 def frozen_function(model: keras.Model, batch: int | None) -> Any:
     """Return the model as a concrete function with constant weights: LiteRT's converter omits variables."""
-    forward = tf.function(lambda pixels: model(pixels, training=False))
     spec = tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, name="pixels")
-    return convert_variables_to_constants_v2(forward.get_concrete_function(spec))
+    return frozen.concrete(lambda pixels: model(pixels, training=False), spec)
 
 
 def load_onnx(encoded: bytes, path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from face_mask import conformal, files, litert
 from face_mask.conformal import Calibration
-from pipeline.core import params
+from pipeline.core import memory, params
 from pipeline.models import conversion, saving
 from pipeline.models.predicting import predict
 from pipeline.scoring import conformal as scoring
@@ -35,8 +35,10 @@ def write_format(
 
     `images` determine the value ranges of int8. Returns the file's path, a function that runs it, and the calibration.
     """
+    memory.release()
     if number_format == "onnx":
         path, encoded = litert.MODELS / f"{name}.onnx", conversion.onnx(model)
+        memory.release()  # the conversion takes 1.4 GB, of which glibc would keep most
         classify = conversion.load_onnx(encoded, path)
         calibration = calibrate(classify)
         encoded = conversion.add_property(encoded, conformal.KEY, conformal.to_json(calibration))
@@ -93,14 +95,15 @@ def export_model(
     """
     model = saving.load(name)
     test, y_true = rows["test"]
-    keras_prob = predict(model, images, test)
+    keras_prob = predict(model, images, test, batch_size=32)
     pixels = images[test]
     quantized = calibration_images(images, rows["train"][0], p.export.calibration_images)
     val, y_val = images[rows["val"][0]], rows["val"][1]
+    del images  # whose pages count as memory of the process
     paths: dict[str, Path] = {}
     calibrations: dict[str, Calibration] = {}
     formats: dict[str, litert.Classify] = {"keras": partial(classify_with_keras, model)}
-    for number_format in FORMATS:
+    for number_format in FORMATS[::-1]:  # ONNX first, whose conversion takes the most memory
         paths[number_format], formats[number_format], calibrations[number_format] = write_format(
             model, name, number_format, quantized, lambda run: scoring.calibrate(y_val, run(val), p.conformal.error)
         )
@@ -108,7 +111,8 @@ def export_model(
     result: dict[str, dict] = {
         "keras": {"accuracy": accuracy(y_true, keras_prob, p.evaluate.threshold), "n": len(test)}
     }
-    for number_format, path in paths.items():
+    for number_format in FORMATS:
+        path = paths[number_format]
         prob = formats[number_format](pixels)
         comparison = compare_with_keras(y_true, keras_prob, prob, p.evaluate.threshold, p.export.max_accuracy_drop)
         if number_format in ("float32", "onnx") and comparison["other_class"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from pipeline.core.values import flatten
 from pipeline.tracking import snapshot
 from pipeline.tracking.stage_runs import log_model_metrics, log_stage, log_training
 from pipeline.tracking.store import check, workspace
+from pipeline.tracking.system_metrics import Monitor
 from pipeline.tracking.values import weights_digest
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def stage(name: str) -> Iterator[StageRun]:
         run = StageRun(name, declared)
         check()
         lockfile.check_inputs(name, workspace())
-        yield run
+        with Monitor() if name.startswith("train_") else nullcontext() as run.monitor:
+            yield run
         run.finish()
         snapshot.check("its outputs are of the earlier state")
 
@@ -50,6 +52,7 @@ class StageRun:
         self.artifacts: list[Path] = []
         self.models: list[dict[str, Any]] = []
         self.training: dict[str, Any] | None = None
+        self.monitor: Monitor | None = None  # of a training
         self.lines: list[str] = []
 
     def log(
@@ -88,7 +91,12 @@ class StageRun:
                 missing = f"models/{entry['model']}.weights.h5 is missing"
                 print(f"{self.name}: warning: {missing}, so MLflow gets no metrics of it: run `dvc checkout`")
         if self.training is not None:
-            log_training(digest=model_digest(self.training["model"]), started=self.started, **self.training)
+            log_training(
+                digest=model_digest(self.training["model"]),
+                started=self.started,
+                system=self.monitor.samples if self.monitor else (),
+                **self.training,
+            )
         else:
             log_stage(
                 self.name,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ def experiment_tags() -> dict[str, str]:
     tags = {"dvc.experiment": os.environ.get("DVC_EXP_NAME") or f"workspace-{digest}", "params.digest": digest}
     if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
         tags["dvc.baseline_rev"] = baseline  # two commits may each have an experiment of this name
+    if database(tracking_uri()) is None:  # a server: the runs of another clone stay, also those of the same parameters
+        tags["clone"] = hashlib.sha256(f"{platform.node()}:{root().resolve()}".encode()).hexdigest()[:12]
     return tags
 
 
@@ -106,7 +109,8 @@ def find_parent(client: MlflowClient, experiment_id: str, adopt: bool = False) -
     tags = experiment_tags()
     found = search_runs(client, experiment_id, {"kind": "experiment", **tags})
     if not found and adopt and not os.environ.get("DVC_EXP_NAME"):
-        found = search_runs(client, experiment_id, {"kind": "experiment", "params.digest": tags["params.digest"]})
+        same = {key: value for key, value in tags.items() if key in ("params.digest", "clone")}
+        found = search_runs(client, experiment_id, {"kind": "experiment", **same})
     return found[0] if found else None
 
 
@@ -226,6 +230,18 @@ def log_missing(
     if points or new or run.info.status != "FINISHED":
         client.set_terminated(run.info.run_id)
     return len(new), len(fresh) + len(curves)
+
+
+def log_samples(client: MlflowClient, run: Run, samples: Iterable[tuple[float, Mapping[str, float]]]) -> None:
+    """Log metrics that were measured at several times, in seconds since 1970, as curves."""
+    from mlflow.entities import Metric
+
+    points = [
+        Metric(name, value, int(at * 1000), step)
+        for step, (at, metrics) in enumerate(samples)
+        for name, value in metrics.items()
+    ]
+    client.log_batch(run.info.run_id, metrics=points)
 
 
 def delete_runs(client: MlflowClient, runs: Iterable[Run]) -> None:

@@ -8,15 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.values import flatten
-from pipeline.tracking import datasets, notes, snapshot
-from pipeline.tracking.runs import create_child, delete_runs, find_children, log_headlines, log_missing, parent_run
+from pipeline.tracking import datasets, logged_models, notes, snapshot
+from pipeline.tracking.runs import (
+    create_child,
+    delete_runs,
+    find_children,
+    log_headlines,
+    log_missing,
+    log_samples,
+    parent_run,
+)
 from pipeline.tracking.store import warn_on_failure, workspace
+from pipeline.tracking.system_metrics import PREFIX
 from pipeline.tracking.values import model_params, resource_usage
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+CURVES = ("epoch.", PREFIX)  # of a training itself, however it ends
 
 
 def check_artifacts(artifacts: Sequence[Path]) -> None:
@@ -58,11 +69,13 @@ def log_training(
     digest: str,
     artifacts: Sequence[Path] = (),
     started: float,
+    system: Iterable[tuple[float, Mapping[str, float]]] = (),
 ) -> None:
     """Log the row of a model whose training started at `started`; each numeric column of `history` is a curve.
 
     It replaces the row of the model's earlier training. If that ended with the same weights, DVC skips the later
-    stages, so their metrics are copied to the new row. Curves are named `epoch.COLUMN`.
+    stages, so their metrics are copied to the new row. Curves are named `epoch.COLUMN`. `system` has the samples of
+    system_metrics.Monitor.
     """
     usage = resource_usage(started)
     check_artifacts(artifacts)
@@ -70,7 +83,7 @@ def log_training(
     with warn_on_failure(f"train_{model}"), parent_run() as (client, parent):
         older = find_children(client, parent, f"train_{model}")
         same = [run for run in older if run.data.tags.get("model.digest") == digest][:1]
-        kept = {k: v for found in same for k, v in found.data.metrics.items() if not k.startswith("epoch.")}
+        kept = {k: v for found in same for k, v in found.data.metrics.items() if not k.startswith(CURVES)}
         run = create_child(client, parent, f"train_{model}", {"model": model, "model.digest": digest}, started)
         log_missing(
             client,
@@ -80,6 +93,7 @@ def log_training(
             history=rows,
             artifacts=artifacts,
         )
+        log_samples(client, run, system)
         datasets.log(client, run, datasets.of_training(model, running=True))
         datasets.log(client, run, [one for found in same for one in datasets.unseen_of(found)])
         log_headlines(client, parent, model, run)
@@ -95,6 +109,7 @@ def log_model_metrics(model: str, *, digest: str, metrics: Mapping[str, float], 
         if any(name.startswith("unseen.") for name in metrics):
             datasets.log(client, run, datasets.of_unseen(running=True))
         log_headlines(client, parent, model, run)
+        logged_models.link(client, client.get_run(run.info.run_id))
 
 
 def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tuple[Run, int, int]:

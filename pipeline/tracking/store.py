@@ -15,9 +15,10 @@ from pathlib import Path
 from face_mask.errors import UserError
 
 # MLflow reads these when it is imported. Its defaults wait four minutes for a dead server, print a link for every run
-# and send usage data to its developers.
+# and send usage data to its developers. Five retries are half a minute, in which a database is restarted.
 for _name, _value in {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -11,7 +11,7 @@ import yaml
 from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline.core.values import flatten
-from pipeline.tracking import datasets
+from pipeline.tracking import datasets, logged_models
 from pipeline.tracking.runs import log_headlines, log_missing, parent_run
 from pipeline.tracking.stage_runs import missing_artifacts, model_row
 from pipeline.tracking.store import check, failures, reason, tracking_uri, without_credentials, workspace
@@ -61,6 +61,7 @@ def sync() -> None:
             if any(name.startswith("unseen.") for name in metrics):
                 datasets.log(client, run, datasets.of_unseen(running=False))
             log_headlines(client, parent, model, run)
+            logged_models.link(client, client.get_run(run.info.run_id))
             added = f"{n_params} parameters, {n_metrics} metrics" if n_params or n_metrics else "already up to date"
             print(f"tracking: {model} in {parent.info.run_name}: {added}")
     for model in set(MODELS) - set(present):

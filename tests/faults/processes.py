@@ -90,8 +90,8 @@ def kill_tree(pid: int) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder` with its bytes, to compare before and after; caches and stores are left out."""
-    skipped = {"__pycache__", ".dvc", ".git", "mlartifacts"}
+    """Every file below `folder` with its bytes, to compare before and after, but for caches, stores and checkpoints."""
+    skipped = {"__pycache__", ".dvc", ".git", ".resume", "mlartifacts"}
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
