@@ -2,8 +2,8 @@
 
     python -m bench.curves NAME [--workspace FOLDER] [--times 3] [--to-the-end]
 
-Names: those in bench/trainers.py, where `quick` ones have parameters for accuracy in little time, and those of the
-peers in bench/peers/*_training.py. Adds the curve to bench/curves.json. A run ends at the target, 95.5 % for the CNN
+Names: ours_cnn and ours_mobilenet, the stages with their default parameters, and those of the peers in
+bench/peers/*_training.py. Adds the curve to bench/curves.json. A run ends at the target, 95.5 % for the CNN
 and 99 % for MobileNetV2, or, for a peer, after three times the seconds of ours, so make ours first. Validation is on
 the unchanged validation images alone, unlike that of the stages. Seconds are steps × median step time: they leave out
 starting, reading the data set and validation.
@@ -36,8 +36,8 @@ MODULES = {
     "torch": "bench.peers.torch_training",
 }
 NAMES = (
-    *("ours_cnn", "ours_cnn_quick", "keras_cnn", "keras_cnn_cached", "original_cnn", "torch_cnn", "torch_cnn_cached"),
-    *("ours_mobilenet", "ours_mobilenet_quick", "keras_mobilenet", "original_mobilenet", "torch_mobilenet"),
+    *("ours_cnn", "keras_cnn", "keras_cnn_cached", "original_cnn", "torch_cnn", "torch_cnn_cached"),
+    *("ours_mobilenet", "keras_mobilenet", "original_mobilenet", "torch_mobilenet"),
 )
 
 
@@ -79,20 +79,14 @@ def command(name: str, what: str, folder: Path, *options: object) -> list[str]:
     return [str(one) for one in (python, "-m", MODULES[kind], name, what, folder, *options)]
 
 
-def ours(model: str, curves: dict[str, Any]) -> str | None:
-    """The name of our curve that reaches the target soonest."""
-    names = [one for one in NAMES if one.startswith(f"ours_{model}") and one in curves and reached(curves[one])]
-    return min(names, key=lambda one: seconds(curves[one]), default=None)
-
-
 def make(name: str, options: Options, arguments: argparse.Namespace) -> dict[str, Any]:
     curves, target = read(), TARGETS[model_of(name)]
     limits: list[object] = [] if arguments.to_the_end else ["--target", target]
-    best = ours(model_of(name), curves)
+    ours = f"ours_{model_of(name)}"
     if not name.startswith("ours_") and not arguments.epochs:
-        if best is None:
-            raise UserError(f"there is no curve of ours_{model_of(name)} that reaches {target:.1%}: make it first")
-        limits += ["--seconds", arguments.times * seconds(curves[best])]
+        if ours not in curves or not reached(curves[ours]):
+            raise UserError(f"there is no curve of {ours} that reaches {target:.1%}: make it first")
+        limits += ["--seconds", arguments.times * seconds(curves[ours])]
     for key in ("epochs", "max_steps"):
         if value := getattr(arguments, key):
             limits += [f"--{key.replace('_', '-')}", value]

@@ -24,11 +24,6 @@ from pipeline.models import cnn, mobilenet, predicting
 from pipeline.models.pooled_features import BATCH, THREADS, forward_function
 from pipeline.training import batches, fit, optimizer, repeatable
 
-# Parameters for accuracy in little time, on clear images like those of the validation set, as the peers train.
-PLAIN = {"downscale_prob": 0.0, "counterfactual_prob": 0.0}
-QUICK_CNN = {"epochs": 8, **PLAIN}
-QUICK_MOBILENET = {"head_epochs": 6, "fine_tune_epochs": 2, **PLAIN}
-
 
 class Training(NamedTuple):
     phases: list[Phase]
@@ -67,18 +62,13 @@ def ours_cnn(folder: Path) -> list[Phase]:
     return cnn_training(folder).phases
 
 
-def ours_cnn_quick(folder: Path) -> list[Phase]:
-    """The same with the parameters QUICK_CNN, as `dvc exp run -S cnn.epochs=8 -S …` sets them."""
-    return cnn_training(folder, **QUICK_CNN).phases
-
-
-def ours_mobilenet(folder: Path, **changed: float) -> list[Phase]:
+def ours_mobilenet(folder: Path) -> list[Phase]:
     """The features of the frozen backbone, once; then the stage `train_mobilenet`: the head on them, and fine-tuning.
 
     Only the features of unchanged training and validation images count, since training needs no others.
     """
     p = start(folder)
-    m = p.mobilenet.model_copy(update=changed)
+    m = p.mobilenet
     train, val = batches.read("train"), batches.read("val")
     steps = batches.steps_per_epoch(len(train.rows), m.batch_size)
     with fit.computing_in(m.precision):
@@ -122,11 +112,6 @@ def ours_mobilenet(folder: Path, **changed: float) -> list[Phase]:
         phase("head", head, of_features, m.batch_size, steps, m.head_epochs, accuracy_of_head),
         phase("fine-tune", model, augmented, m.batch_size, steps, m.fine_tune_epochs, lambda: accuracy_on(model, val)),
     ]
-
-
-def ours_mobilenet_quick(folder: Path) -> list[Phase]:
-    """The same with the parameters QUICK_MOBILENET."""
-    return ours_mobilenet(folder, **QUICK_MOBILENET)
 
 
 def start(folder: Path) -> params.Params:
@@ -191,12 +176,7 @@ def iter_forever(parts: Callable[[], Iterator]) -> Iterator:
         yield from parts()
 
 
-WAYS = {
-    "ours_cnn": ours_cnn,
-    "ours_cnn_quick": ours_cnn_quick,
-    "ours_mobilenet": ours_mobilenet,
-    "ours_mobilenet_quick": ours_mobilenet_quick,
-}
+WAYS = {"ours_cnn": ours_cnn, "ours_mobilenet": ours_mobilenet}
 
 if __name__ == "__main__":
     training_worker.main(WAYS)

@@ -21,7 +21,7 @@ from typing import Any
 
 from bench import worker
 
-PREFETCHED = 6  # batches that are not timed first: at least as many as a pipeline keeps ready
+PREFETCHED = 8  # batches that are not timed first: at least as many as a pipeline keeps ready
 
 
 @dataclass
