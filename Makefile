@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install install-run demo test faults test-numerics test-scale repro live serve store lint lock-check ui plots clean
+.PHONY: help install install-run demo test faults test-numerics test-scale repro live serve store bench bench-install lint lock-check ui plots clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets

@@ -58,7 +58,7 @@ def exported(workspace: str) -> Path:
 
 
 def batches(workspace: str, model: str, count: str) -> Measure:
-    """Arrays classified per second, on all cores: a copy of the model per thread, as the API has it."""
+    """Arrays classified per second, on all cores: a copy of the model per thread, as in the API."""
     from face_mask import litert, workers
 
     copies = [litert.load(exported(workspace) / f"{model}.float32.tflite") for _ in range(workers.cores())]

@@ -19,7 +19,7 @@ INTRODUCTION = """# Speed and memory beside the alternatives
 
 `make bench` wrote this table; [README.md](README.md) says how it measures and how to repeat it. The ratio is above 1
 where ours is better, and is that to the best peer. Ours and the peers ran in turn on the same data; values are medians,
-and brackets hold the 95 % bootstrap interval.
+and brackets hold the 95 % bootstrap interval, which what was measured once does not have.
 """
 
 
@@ -73,6 +73,8 @@ def number(value: float | None) -> str:
 def ratio_of(row: Row) -> str:
     if row.ratio is None:
         return "–"
+    if row.repeats < 2:  # which have no interval
+        return f"{number(row.ratio)}×"
     return f"{number(row.ratio)}× ({number(row.ratio_low)}–{number(row.ratio_high)})"
 
 

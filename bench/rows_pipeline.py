@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.measure import Options, Row, Unavailable, benchmark, interleave, row
 from tools import scratch
 
-LEFT_OUT = {".git", ".venv", ".bench-venv", ".demo", "mlartifacts", "tmp", "__pycache__"}
+LEFT_OUT = {".git", ".venv", ".bench-venv", ".store", ".demo", "mlartifacts", "tmp", "__pycache__"}
 LINKED_BYTES = 1 << 20  # larger files are linked: stages replace files and do not write into them
 PARAMETER = "report.overfit_gap"
 MODULES = ("pipeline/reporting/charts.py", "face_mask/annotate.py")  # of the stage report; of no stage

@@ -136,12 +136,12 @@ def to_accuracy(
     values, how, notes = {}, [], []
     for name, phases in of_phase.items():
         if name not in known:
-            notes.append(f"No learning curve of {name}.")
+            notes.append(f"There is no learning curve of {TITLES[name]}.")
             continue
         counts = curves.steps(known[name])
         shown = "ours" if name == ours else TITLES[name]
         values[shown] = list(np.sum([np.multiply(phases[phase], n) for phase, n in counts.items()], axis=0))
-        how.append(f"{name} {' + '.join(f'{n:,}' for n in counts.values())}")
+        how.append(f"{shown} {' + '.join(f'{n:,}' for n in counts.values())}")
         if not curves.reached(known[name]):
             notes.append(f"{shown} did not reach it in {sum(counts.values()):,} steps: its value is a lower bound.")
     text = (

@@ -22,7 +22,7 @@ from pipeline.core import params
 from pipeline.dataset import packing
 from pipeline.models import cnn, mobilenet, predicting
 from pipeline.models.pooled_features import BATCH, THREADS, forward_function
-from pipeline.training import batches, fit, optimizer, repeatable
+from pipeline.training import batches, fit, optimizer
 
 
 class Training(NamedTuple):
@@ -118,7 +118,7 @@ def start(folder: Path) -> params.Params:
     """Read the repository's parameters and enter the workspace, where the data is."""
     p = params.load(ROOT / params.PATH)
     os.chdir(folder)
-    repeatable.make_repeatable(p.seed)
+    fit.make_repeatable(p.seed)
     return p
 
 
@@ -156,7 +156,7 @@ def accuracy_on(model: keras.Model, images: batches.Images) -> float:
 
 
 class averaged:
-    """The moving average of the weights in place of the weights, as validation in `fit` has it."""
+    """The moving average of the weights in place of the weights, as in the validation of `fit`."""
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model

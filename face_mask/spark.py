@@ -273,13 +273,10 @@ def find_images(spark: SparkSession, args: argparse.Namespace) -> Images:
         if not paths:
             raise UserError(f"{args.input} names no images: write a path on each line")
         return from_paths(spark, paths)
-    has_parquet = ".parquet" in suffixes.values()
     prefix = root.toString().rstrip("/") + "/"
-    images = {
-        path: length
-        for path, length in files
-        if suffixes[path] in IMAGE_SUFFIXES and "/." not in f"/{path.removeprefix(prefix)}"
-    }
+    shown = [(path, length) for path, length in files if "/." not in f"/{path.removeprefix(prefix)}"]
+    has_parquet = any(suffixes[path] == ".parquet" for path, _ in shown)
+    images = {path: length for path, length in shown if suffixes[path] in IMAGE_SUFFIXES}
     if has_parquet and images:
         raise UserError(f"{args.input} has both images and Parquet files: name a folder that has one of them")
     if has_parquet:
@@ -297,6 +294,8 @@ def from_paths(spark: SparkSession, paths: Iterable[str]) -> Images:
     for text in paths:
         system, path = locate(spark, text)
         name = path.toString()
+        if name in expected:  # as `a.jpg` and `./a.jpg` are: Spark would read it twice
+            continue
         if not system.exists(path):
             expected[name] = "no such file"
         elif (status := system.getFileStatus(path)).isDirectory():
@@ -364,17 +363,18 @@ def replacing(spark: SparkSession, output: str, overwrite: bool) -> Iterator[str
     if parent is None:
         raise UserError(f"{output} is not a valid OUTPUT: name a new folder")
     work = locate(spark, f"{parent.toString()}/.{path.getName()}.{uuid.uuid4().hex[:8]}")[1]
+    former = work.suffix("/former")
     check_output(system, path, output, overwrite)
     try:
         yield work.toString()
-        check_output(system, path, output, overwrite)  # a rename onto a folder would move into it
-        former = work.suffix("/former")
-        replaced = system.exists(path) and system.rename(path, former)
-        if not system.rename(work.suffix("/result"), path):
-            if replaced:
-                system.rename(former, path)
+        check_output(system, path, output, overwrite)
+        # A rename onto a folder would move into it.
+        moved = not system.exists(path) or system.rename(path, former)
+        if not moved or not system.rename(work.suffix("/result"), path):
             raise UserError(f"{output} cannot be written: check the permissions of its folder")
     finally:
+        if system.exists(former) and not system.exists(path):  # after an error or Ctrl-C between the renames
+            system.rename(former, path)
         system.delete(work, True)
 
 

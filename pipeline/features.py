@@ -17,12 +17,12 @@ from pipeline.core import params
 from pipeline.dataset import packing, views
 from pipeline.models import mobilenet
 from pipeline.models.pooled_features import forward_function, write_pooled
-from pipeline.training import repeatable
+from pipeline.training import fit
 
 
 def main() -> None:
     with tracking.stage("features") as run:
-        repeatable.make_repeatable(params.load().seed)
+        fit.make_repeatable(params.load().seed)
         images = packing.open_images()
         forward = forward_function(mobilenet.starting_backbone(images.shape[1]))
         with files.replacing(packing.FEATURES_PATH) as path:

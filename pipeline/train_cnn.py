@@ -14,17 +14,19 @@ from face_mask import errors
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.models import cnn, saving
-from pipeline.training import batches, fit, optimizer, repeatable, resume
+from pipeline.training import batches, fit, optimizer, resume
 
 
 def main() -> None:
     with tracking.stage("train_cnn") as run:
         p = params.load()
-        repeatable.make_repeatable(p.seed)
+        fit.make_repeatable(p.seed)
         images, val = batches.read("train", p.audit.exclude_from_training), batches.read("val")
         steps = batches.steps_per_epoch(len(images.rows), p.cnn.batch_size)
         with fit.on_devices(p.training.devices, min(p.cnn.batch_size, len(images.rows))) as machines:
-            checkpoint = resume.Checkpoint("cnn")
+            teacher = saving.load(p.cnn.teacher) if p.cnn.teacher != "none" else None
+            # dvc.yaml does not declare the teacher's files, since a training without one does not depend on them.
+            checkpoint = resume.Checkpoint("cnn", saving.paths(p.cnn.teacher)[1:] if teacher else ())
             training = batches.training_batches(
                 images,
                 first=checkpoint.epochs * steps,
@@ -33,8 +35,8 @@ def main() -> None:
                 changes=p.augment.model_dump(exclude={"incorrect_as"}) | {"downscale_prob": p.cnn.downscale_prob},
                 counterfactual_prob=p.cnn.counterfactual_prob,
             )
-            if p.cnn.teacher != "none":
-                training = batches.with_teacher(training, saving.load(p.cnn.teacher))
+            if teacher:
+                training = batches.with_teacher(training, teacher)
             with fit.computing_in(p.cnn.precision):
                 model = cnn.build(p.image_size, p.model.dropout)
             muon = optimizer.muon(

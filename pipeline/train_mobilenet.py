@@ -20,14 +20,14 @@ from pipeline import tracking
 from pipeline.core import params
 from pipeline.dataset import packing
 from pipeline.models import mobilenet, saving
-from pipeline.training import batches, fit, optimizer, repeatable, resume
+from pipeline.training import batches, fit, optimizer, resume
 
 
 def main() -> None:
     with tracking.stage("train_mobilenet") as run:
         p = params.load()
         m = p.mobilenet
-        repeatable.make_repeatable(p.seed)
+        fit.make_repeatable(p.seed)
         images, val = batches.read("train", p.audit.exclude_from_training), batches.read("val")
         steps = batches.steps_per_epoch(len(images.rows), m.batch_size)
 

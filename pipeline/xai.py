@@ -22,7 +22,7 @@ from pipeline.core.values import flatten
 from pipeline.dataset import packing, unseen
 from pipeline.explain import focus, one_model, panels, sampling, summary
 from pipeline.scoring.metrics import rounded
-from pipeline.training import repeatable
+from pipeline.training import fit
 
 TABLE = Path("data/xai.csv")
 PLOTS = Path("plots/xai")
@@ -58,7 +58,7 @@ def draw_panels(chosen: pd.DataFrame, images: np.ndarray, views: dict[str, list[
 def main() -> None:
     with tracking.stage("xai") as run:
         p = params.load()
-        repeatable.make_repeatable(p.seed)
+        fit.make_repeatable(p.seed)
         seconds = dict.fromkeys(("attributions", "faithfulness", "randomization"), 0.0)
         chosen, images = choose_images(p)
 

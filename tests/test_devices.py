@@ -22,12 +22,12 @@ TRAIN = """
 import json, sys
 import keras, numpy as np, tensorflow as tf
 from face_mask import errors
-from pipeline.training import fit, optimizer, repeatable, resume
+from pipeline.training import fit, optimizer, resume
 
-resume.declared_digest = lambda stage: stage if sys.argv[1:] else ""
+resume.declared_digest = lambda stage, also: stage if sys.argv[1:] else ""
 
-def train(devices):
-    repeatable.make_repeatable(0)
+def train(devices, precision="float32"):
+    fit.make_repeatable(0)
     x = np.random.default_rng(0).random((57, 48), np.float32)
     y = np.eye(2, dtype=np.float32)[(x[:, 0] > 0.5).astype(int)]
     with fit.on_devices(devices, 16) as machines:
@@ -39,7 +39,9 @@ def train(devices):
             model,
             tf.data.Dataset.from_tensor_slices((x[:32], y[:32])).repeat().skip(checkpoint.epochs * 32).batch(16),
             tf.data.Dataset.from_tensor_slices((x[32:], y[32:])).batch(64),
-            optimizer=optimizer.muon(optimizer.cosine_schedule(0.05, 8), weight_decay=0.01, ema_momentum=0.9),
+            optimizer=optimizer.muon(
+                optimizer.cosine_schedule(0.05, 8), weight_decay=0.01, ema_momentum=0.9, precision=precision
+            ),
             steps_per_epoch=2, epochs=4, label_smoothing=0.1, patience=9, rate_key="x",
             checkpoint=checkpoint, machines=machines,
         )
@@ -52,6 +54,7 @@ two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
 train(1)
 train("all")
+train("all", "bfloat16")  # of the optimizer, which counts steps that it skips
 """
 ONE_OF_TWO = f"""{TRAIN}
 if sys.argv[1] == "killed":
@@ -90,9 +93,11 @@ def run_in(folder: Path, code: str, *arguments: str, **environment: str) -> subp
 def test_two_devices_train_as_one_does(tmp_path):
     """With Muon, the moving average and the best epoch; 25 validation images are not split evenly."""
     output, errors = run_in(tmp_path, TWO_DEVICES).communicate()
-    one, two = results(output) or pytest.fail(errors)
-    assert (one[0], two[0]) == (1, 2)
+    assert len(results(output)) == 3, errors
+    one, two, counting = results(output)
+    assert (one[0], two[0], counting[0]) == (1, 2, 2)
     check_equal(one, two)
+    check_equal(one, counting)
 
 
 @slow

@@ -235,13 +235,18 @@ def test_every_plot_draws_both_models_in_one_figure(repo):
 
 
 def test_nothing_to_do_is_quick_and_changes_nothing(repo):
-    started = time.time()
-    assert stages_run(dvc(repo, "repro")) == []
-    took = time.time() - started
-    baseline = time.time()
-    subprocess.run([sys.executable, "-m", "dvc", "version"], cwd=repo, check=True, capture_output=True)
-    # 3 s on an idle machine; relative to DVC's own start, since these machines are noisy.
-    assert took < max(3, 4 * (time.time() - baseline))
+    took, baseline = [], []
+    for _ in range(3):  # these machines are noisy
+        started = time.time()
+        assert stages_run(dvc(repo, "repro")) == []
+        took.append(time.time() - started)
+        started = time.time()
+        subprocess.run([sys.executable, "-m", "dvc", "version"], cwd=repo, check=True, capture_output=True)
+        baseline.append(time.time() - started)
+        if min(took) < max(3, 4 * min(baseline)):  # 3 s on an idle machine; else relative to DVC's own start
+            break
+    else:
+        pytest.fail(f"{took} against {baseline}")
     assert git(repo, "status", "--porcelain") == ""
 
 
@@ -334,6 +339,13 @@ def stage(name):
     yield Nothing()
 check = Nothing().check
 """
+NO_RESUME = """
+class Checkpoint:
+    epochs, progress, best_weights = 0, {}, []
+    def __init__(self, name, also=()): pass
+    def save(self, *args): pass
+    def clear(self): pass
+"""
 NO_QUIET = """
 from contextlib import nullcontext as stderr_closed
 def install(): pass
@@ -354,6 +366,7 @@ def test_modules_that_no_stage_lists_as_dependencies_cannot_change_an_output(rep
     shutil.rmtree(folder / "pipeline/tracking")
     for path, code in (
         ("pipeline/tracking.py", NO_TRACKING),
+        ("pipeline/training/resume.py", NO_RESUME),
         ("pipeline/core/quiet.py", NO_QUIET),
         ("face_mask/quiet.py", NO_QUIET),
         ("face_mask/errors.py", NO_ERRORS),

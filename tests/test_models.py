@@ -21,7 +21,7 @@ from face_mask.errors import UserError
 from pipeline.dataset import packing
 from pipeline.models import cnn, imagenet_weights, mobilenet, pooled_features, saving
 from pipeline.models.predicting import predict
-from pipeline.training import augmentation, batches, fit, repeatable
+from pipeline.training import augmentation, batches, fit
 from pipeline.training import optimizer as optimizers
 
 STILL: dict[str, Any] = {
@@ -219,7 +219,7 @@ def test_without_weights_the_backbone_that_gave_the_features_is_the_one_that_is_
     imagenet_weights.write(imagenet_weights.obtain("none"), mobilenet.BACKBONE)
     found = []
     for seed in (4, 4, 5):
-        repeatable.make_repeatable(seed)
+        fit.make_repeatable(seed)
         found.append(features_of(mobilenet.starting_backbone(32), faces(2, 32), tmp_path / "features.npy"))
     assert (found[0] == found[1]).all() and np.abs(found[0] - found[2]).max() > 0.01 * np.abs(found[0]).max()
 

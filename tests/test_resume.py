@@ -26,7 +26,7 @@ class Interrupted(Exception):
 @pytest.fixture(autouse=True)
 def workspace(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(resume, "declared_digest", lambda stage: f"digest of {stage}")
+    monkeypatch.setattr(resume, "declared_digest", lambda stage, also: f"digest of {stage}")
 
 
 def small_model() -> keras.Model:
@@ -113,7 +113,7 @@ def saved() -> None:
 def test_a_checkpoint_of_other_parameters_is_not_used(monkeypatch, capsys):
     saved()
     assert resume.Checkpoint("cnn").epochs == 1
-    monkeypatch.setattr(resume, "declared_digest", lambda stage: "other")
+    monkeypatch.setattr(resume, "declared_digest", lambda stage, also: "other")
     capsys.readouterr()
     assert resume.Checkpoint("cnn").epochs == 0
     assert capsys.readouterr().out == (
@@ -192,3 +192,9 @@ def test_the_digest_is_of_all_that_the_stage_declares(tmp_path, monkeypatch):
     lock = {"stages": {"split": {"outs": [{"path": "data.npy", "md5": "0", "hash": "md5"}]}}}
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
     assert resume.declared_digest("train_cnn") != digests[-1]
+
+    teacher = tmp_path / "teacher.h5"
+    teacher.write_bytes(b"one")
+    with_teacher = resume.declared_digest("train_cnn", [teacher])
+    teacher.write_bytes(b"other")
+    assert resume.declared_digest("train_cnn", [teacher]) != with_teacher

@@ -260,6 +260,7 @@ def test_a_list_and_parquet_have_the_same_rows_and_a_result_is_replaced_only_if_
     names = ["a.jpg", "b [1] {x}*.JPG", "no face.jpg", "a.jpg"]
     missing = f"file:{tmp_path}/images/gone.jpg"
     lines = [*(f"{tmp_path}/images/{name}" for name in names), missing, f"file://{tmp_path}/images/cut.jpg", ""]
+    lines.append(f"{tmp_path}/images/./a.jpg")  # again, by another name
     Path("paths.txt").write_text("\n".join(lines))
     code, listed = run("paths.txt", "--faces", "whole")
     wanted = {f"file:{tmp_path}/images/{name}": files[name] for name in [*names, "cut.jpg"]}

@@ -29,6 +29,7 @@ from pipeline.core.values import flatten
 from tools import sweep
 
 FOLDER = Path(".dvc/tmp/optuna")
+CLOCK_SECONDS = 5  # by which the start of a process differs if the clock is set
 Space = dict[str, list[Any] | tuple[float, float, bool]]
 
 
@@ -46,9 +47,14 @@ def read_space(settings: list[str], known: Mapping[str, Any]) -> Space:
         if len(ends) == 1:
             space[name] = [yaml.safe_load(value) for value in values.split(",")]
         elif len(ends) == 2 and all(type(end) in (int, float) for end in ends) and ends[0] < ends[1]:
-            space[name] = (*ends, values.endswith(":log"))
+            log = values.endswith(":log")
+            if log and ends[0] <= 0:
+                raise UserError(f"-S {setting}: a logarithmic range begins above 0")
+            space[name] = (*ends, log)
         else:
-            raise UserError(f"-S {setting}: not LOW:HIGH, LOW:HIGH:log or a list of values")
+            raise UserError(
+                f"-S {setting}: not LOW:HIGH, LOW:HIGH:log or a list of values, with numbers such as 0.001, not 1e-3"
+            )
     return space
 
 
@@ -75,8 +81,9 @@ def run(name: str, values: Mapping[str, Any], metric: str, stages: list[str]) ->
 
 
 def lost(trial: Any) -> bool:
-    """Whether the process that ran a trial has ended."""
-    return not psutil.pid_exists(trial.user_attrs.get("pid", -1))
+    """Whether the process that ran a trial has ended; after a restart of the machine, another may have its number."""
+    pid, created = trial.user_attrs.get("process", (-1, 0.0))
+    return not psutil.pid_exists(pid) or abs(psutil.Process(pid).create_time() - created) > CLOCK_SECONDS
 
 
 def search(name: str, space: Space, trials: int, metric: str, stages: list[str]) -> None:
@@ -100,7 +107,7 @@ def search(name: str, space: Space, trials: int, metric: str, stages: list[str])
     counted = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
     while len(study.get_trials(deepcopy=False, states=counted)) < trials:
         trial = study.ask()
-        trial.set_user_attr("pid", os.getpid())
+        trial.set_user_attr("process", [os.getpid(), psutil.Process().create_time()])
         values = suggest(trial, space)
         value = run(f"{name}-{trial.number}", values, metric, stages)
         study.tell(trial, value, TrialState.COMPLETE if value is not None else TrialState.FAIL)

@@ -42,7 +42,7 @@ OURS = ("face_mask", "pipeline", "tools")
 CLIENT = """#!{python} -IS
 import os, signal, socket, sys
 if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith(("dvc", "pipeline.")):
-    os.execv("{python}", ["python", *sys.argv[1:]])
+    os.execv("{python}", ["{python}", *sys.argv[1:]])
 import json
 with socket.socket(socket.AF_UNIX) as server:
     server.connect("{address}")
@@ -108,6 +108,7 @@ def start(connection: socket.socket) -> None:
         connection.close()
         become(arguments, folder, environment, streams)
         return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the stage as well, and this reports how it ended
     for stream in streams:
         os.close(stream)
     with suppress(BrokenPipeError):  # whoever asked has ended

@@ -228,7 +228,8 @@ def serve(folder: Path, host: str, port: int) -> None:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of language models
         }
         servers["mlflow"] = stack.enter_context(process("mlflow", mlflow, folder, **variables))
-        shown = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        shown = f"http://{reachable}:{port}"
         wait_for(f"{shown}/health", "mlflow", servers["mlflow"], folder)
         print(f"store: data in {folder}; Ctrl-C stops it", f"export MLFLOW_TRACKING_URI={shown}", sep="\n", flush=True)
         try:

@@ -19,6 +19,7 @@ from bench import scenes, worker
 
 SIZE = 128
 CONFIDENCE = 0.5
+MARGIN = 0.25  # that the model expects around a face: detector.margin
 
 
 def ssd() -> Callable[[np.ndarray], list]:
@@ -50,6 +51,13 @@ def haar() -> Callable[[np.ndarray], list]:
     return detect
 
 
+def around(frame: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    """The part of the frame that is in the square around a box with its margin."""
+    half = round(max(right - left, bottom - top) * (0.5 + MARGIN))
+    x, y = (left + right) // 2, (top + bottom) // 2
+    return frame[max(0, y - half) : y + half, max(0, x - half) : x + half]
+
+
 def main(folder: str, workspace: str, detector: str) -> None:
     detect = {"ssd": ssd, "haar": haar}[detector]()
     network = cv2.dnn.readNetFromONNX(str(Path(workspace) / "models/exported/mobilenet.onnx"))
@@ -67,7 +75,7 @@ def main(folder: str, workspace: str, detector: str) -> None:
             boxes = [box for box in detect(read[1]) if box[2] > box[0] and box[3] > box[1]]
             found.append(
                 [
-                    (label(read[1][top:bottom, left:right]), left, top, right, bottom)
+                    (label(around(read[1], left, top, right, bottom)), left, top, right, bottom)
                     for left, top, right, bottom in boxes
                 ]
             )

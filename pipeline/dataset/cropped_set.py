@@ -45,9 +45,9 @@ def known_images(manifest: pd.DataFrame, image_size: int, seed: int) -> Known:
         return Known(hashes, None, None, None)
     # They import TensorFlow, which the worker processes do not need.
     from pipeline.models import mobilenet, pooled_features
-    from pipeline.training import repeatable
+    from pipeline.training import fit
 
-    repeatable.make_repeatable(seed)
+    fit.make_repeatable(seed)
     features = packing.open_view_features()
     whitenings = similarity.fit_whitenings(features, every)
     descriptors = similarity.describe(features, rows["row"].to_numpy(), whitenings)

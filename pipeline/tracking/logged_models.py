@@ -37,7 +37,8 @@ def link(client: MlflowClient, run: Run) -> int:
         for key, value, name in metrics:
             if (key, value) not in there:
                 # Of the same time, so that the row itself does not get the value a second time.
-                last = client.get_metric_history(run.info.run_id, key)[-1]
+                history = client.get_metric_history(run.info.run_id, key)  # in any order
+                last = max(history, key=lambda one: (one.step, one.timestamp))
                 digest = digests.get(name)
                 points.append(
                     Metric(

@@ -15,7 +15,8 @@ from pipeline.core import params
 from pipeline.core.values import flatten, text
 from pipeline.tracking.store import workspace
 
-SHARED_PARAMS = ("seed", "image_size", "data", "split", "model", "augment")  # on which every model depends
+# On which every model depends.
+SHARED_PARAMS = ("seed", "image_size", "data", "split", "model", "augment", "training")
 
 
 def finite_numbers(mapping: Mapping[str, Any]) -> dict[str, float]:

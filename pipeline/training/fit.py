@@ -18,6 +18,12 @@ from face_mask.errors import UserError
 from pipeline.training import resume
 
 
+def make_repeatable(seed: int) -> None:
+    """Seed Keras, NumPy and TensorFlow and make all ops deterministic, so that a machine reproduces its weights."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
 @contextmanager
 def computing_in(precision: Literal["float32", "bfloat16"]) -> Iterator[None]:
     """Make layers that are built here compute in this format, also later; their weights are float32 in any case."""
@@ -196,7 +202,7 @@ def best_epoch(history: pd.DataFrame) -> dict[str, float]:
 def skipped_steps(optimizer: keras.optimizers.Optimizer | None) -> dict[str, float]:
     """Return skipped_steps, how many steps a built optimizer has skipped, or nothing if it is one that skips none."""
     skipped = getattr(optimizer, "skipped", None)
-    return {} if skipped is None else {"skipped_steps": float(skipped)}
+    return {} if skipped is None else {"skipped_steps": float(skipped.numpy())}
 
 
 class BestEpoch(keras.callbacks.Callback):
@@ -226,7 +232,7 @@ class BestEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         names = ("loss", "accuracy", "val_loss", "val_accuracy")
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(self.model.optimizer.learning_rate.numpy())
         row = {"epoch": epoch + 1, "learning_rate": rate} | {name: float(logs[name]) for name in names}
         self.history.append(row)
         for name in ("loss", "val_loss"):

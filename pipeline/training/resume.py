@@ -11,6 +11,7 @@ import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,12 @@ class Checkpoint:
 
     Without the file, or if it is damaged or of other inputs, parameters, modules or library versions than those that
     the stage train_NAME declares in dvc.yaml, `epochs` is 0; the latter two are reported in one line. Where dvc.yaml
-    does not declare the stage, nothing is read or written.
+    does not declare the stage, nothing is read or written. `also` are files on which the training depends beside.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, also: Sequence[Path] = ()):
         self.name, self.path = name, FOLDER / f"{name}.npz"
-        self.digest = declared_digest(f"train_{name}")
+        self.digest = declared_digest(f"train_{name}", also)
         self.progress: dict[str, Any] = {}
         self.variables: list[np.ndarray] = []
         self.best_weights: list[np.ndarray] = []
@@ -103,8 +104,11 @@ def variables_of(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def declared_digest(stage: str) -> str:
-    """The digest of all on which a stage depends by dvc.yaml, and of the libraries; empty if it is not declared."""
+def declared_digest(stage: str, also: Sequence[Path] = ()) -> str:
+    """The digest of all on which a stage depends by dvc.yaml, of the files `also`, and of the libraries.
+
+    Empty if the stage is not declared.
+    """
     values = params.read(workspace() / params.PATH)
     declared = snapshot.declaration(stage, values)
     if not declared:
@@ -116,5 +120,6 @@ def declared_digest(stage: str) -> str:
         for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if one.is_file() and "__pycache__" not in one.parts:
                 found.append((one.name, recorded[dep][1] if dep in recorded else lockfile.file_md5(one)))
+    found += [(path.name, lockfile.file_md5(path)) for path in also]
     found += [(library.__name__, library.__version__) for library in (keras, np, tf)]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
