@@ -132,7 +132,19 @@ def read() -> list[dict[str, Any]]:
     for one in head["experiments"] or []:
         state = (one["executor"] or {}).get("state") or "success"  # one that ran in the workspace has no executor
         found.append(entry(one["revs"][0], one["name"], "done" if state == "success" else state))
-    return found
+    return [found[0], *without_repeats(found[1:])]
+
+
+def without_repeats(experiments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out all but the first of finished experiments that are equal but for their name.
+
+    One whose worker was killed may have been queued again, and have finished all the same.
+    """
+    kept: list[dict[str, Any]] = []
+    for one in experiments:
+        if one["state"] != "done" or not any(one | {"name": other["name"]} == other for other in kept):
+            kept.append(one)
+    return kept
 
 
 def entry(shown: dict[str, Any], name: str, state: str) -> dict[str, Any]:
