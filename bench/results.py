@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     compared = [row for row in rows if row.ratio is not None][::-1]
     if not compared:
         return
-    figure, axes = plt.subplots(figsize=(8, 1 + 0.3 * len(compared)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.4 * len(compared)), layout="constrained")
     for y, row in enumerate(compared):
         assert row.ratio and row.ratio_low and row.ratio_high
         colour = {None: "tab:grey", True: "tab:green", False: "tab:orange"}[row.met]
@@ -154,8 +155,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.set_yticks(range(len(compared)), [row.name for row in compared])
-    axes.set_xlabel("ratio to the best peer, above 1: ours is better; line: 95 % interval, bar: goal")
+    axes.set_yticks(range(len(compared)), [textwrap.fill(row.name, 48) for row in compared], fontsize=8)
+    axes.set_xlabel("ratio to the best peer, above 1: ours is better\nline: 95 % interval, bar: goal")
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, metadata={"Software": None})
     plt.close(figure)
