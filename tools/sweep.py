@@ -136,15 +136,11 @@ def read() -> list[dict[str, Any]]:
 
 
 def without_repeats(experiments: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out all but the first of finished experiments that are equal but for their name.
-
-    One whose worker was killed may have been queued again, and have finished all the same.
-    """
-    kept: list[dict[str, Any]] = []
-    for one in experiments:
-        if one["state"] != "done" or not any(one | {"name": other["name"]} == other for other in kept):
-            kept.append(one)
-    return kept
+    """Leave out other attempts of an experiment that has finished: after a kill it is queued again under its name."""
+    chosen: dict[Any, dict[str, Any]] = {}
+    for one in sorted(experiments, key=lambda one: one["state"] != "done"):
+        chosen.setdefault(one["name"] or id(one), one)
+    return [one for one in experiments if any(one is other for other in chosen.values())]
 
 
 def entry(shown: dict[str, Any], name: str, state: str) -> dict[str, Any]:
