@@ -65,7 +65,7 @@ repro: install  ## run `dvc repro`: with the default parameters, on the Kaggle d
 live: install-run  ## serve the webcam page on http://127.0.0.1:8000
 	$(BIN)/python -m face_mask.live
 
-bench: install  ## measure speed and memory beside the alternatives, in half an hour, after `make repro` or `dvc pull`
+bench: install  ## measure speed and memory beside the alternatives, in about 40 minutes, after `make repro` or `dvc pull`
 	$(BIN)/python -m bench.run $(BENCH)
 
 bench-install: .bench-venv/.installed  ## create the environment of those alternatives, 8 GB, in .bench-venv
