@@ -50,13 +50,13 @@ test-numerics: install  ## run the numerical tests without oneDNN, that is with 
 	  $(NUMERICS:%=tests/test_%.py)
 
 # What needs Java and PostgreSQL (Debian: openjdk-17-jre-headless, postgresql) is skipped without them, and says so.
-test-scale: install .venv/.installed-spark .store/packages/.installed  ## run the tests of Spark, the MLflow store, sweeps and devices
+test-scale: install .venv/.installed-scale .store/packages/.installed  ## run the tests of Spark, the MLflow store, sweeps and devices
 	FACE_MASK_SPARK_TESTS=1 FACE_MASK_STORE_TESTS=1 FACE_MASK_SWEEP_TESTS=1 FACE_MASK_DEVICES_TESTS=1 \
 	  $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs $(SCALE:%=tests/test_%.py)
 SCALE := spark store sweep optimize devices
 
-.venv/.installed-spark: requirements-spark.txt .venv/.installed
-	$(call add_to_venv,-r $<)
+.venv/.installed-scale: requirements-spark.txt .venv/.installed
+	$(call add_to_venv,-r $< optuna==5.0.0)
 	@touch $@
 
 repro: install  ## run `dvc repro`: with the default parameters, on the Kaggle data sets

@@ -32,6 +32,7 @@ from bench import worker
 ROOT = Path(__file__).resolve().parent.parent
 PEER_PYTHON = ROOT / ".bench-venv/bin/python"  # of `make bench-install`
 RESAMPLES = 10_000
+UNSTABLE = 20
 LIBRARIES = ("numpy", "pillow", "tensorflow-cpu", "tensorflow", "keras", "ai-edge-litert", "av", "dvc")
 
 Measure = Callable[[], float]
@@ -152,9 +153,13 @@ def row(
     """Compute the row of values that were measured in turn: those of "ours" and of any number of peers.
 
     The best peer is the one with the best median. The 95 % interval is a bootstrap of the ratio of the medians that
-    resamples the turns, so that a slow minute of the machine slows both.
+    resamples the turns, so that a slow minute of the machine slows both. Raises ValueError if the turns of one differ
+    by more than UNSTABLE times: no noise does that, so something else was measured.
     """
     raw = {key: [float(value) for value in measured] for key, measured in values.items()}
+    for key, measured in raw.items():
+        if max(measured) > UNSTABLE * min(measured):
+            raise ValueError(f"{name}: {key} measured {measured}, which is no noise: a measurement is wrong")
     medians = {key: float(np.median(measured)) for key, measured in raw.items()}
     result = Row(
         name,

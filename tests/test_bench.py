@@ -199,3 +199,9 @@ def test_rows_of_removed_benchmarks_go_and_the_order_is_that_of_the_registry():
 def test_not_finite_values_are_refused():
     with pytest.raises(ValueError, match="nan is not a valid measurement"):
         run.rounded({"ours": [1.0, float("nan")]})
+
+
+def test_values_that_no_noise_explains_are_no_result():
+    """As of a pipeline that is timed while it hands out batches that were waiting."""
+    with pytest.raises(ValueError, match="a measurement is wrong"):
+        measure.row("x", "images/s", {"ours": [1.0, 1.1, 1.2], "peer": [1.0, 2.0, 1400.0]})

@@ -7,6 +7,7 @@ and strengths as ours, without low resolution and JPEG compression. MobileNetV2 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import keras
@@ -57,9 +58,13 @@ def training_batches(folder: Path, batch_size: int, *, cached: bool) -> tf.data.
     else:
         dataset = read(folder, batch_size, shuffle=True)
     augment = augmentation()
-    return dataset.map(
-        lambda x, y: (augment(tf.cast(x, tf.float32), training=True), y), num_parallel_calls=tf.data.AUTOTUNE
-    ).prefetch(4)  # a fixed number, so that no more than that waits when the timing starts
+    augmented = dataset.map(
+        lambda x, y: (augment(tf.cast(x, tf.float32), training=True), y), num_parallel_calls=os.cpu_count()
+    ).prefetch(4)
+    # Autotuning would fill its buffers while others are measured, and then be timed taking batches out of them.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return augmented.with_options(options)
 
 
 def build_cnn() -> keras.Model:
