@@ -32,7 +32,7 @@ from bench import worker
 ROOT = Path(__file__).resolve().parent.parent
 PEER_PYTHON = ROOT / ".bench-venv/bin/python"  # of `make bench-install`
 RESAMPLES = 10_000
-UNSTABLE = 20
+UNSTABLE = 100
 LIBRARIES = ("numpy", "pillow", "tensorflow-cpu", "tensorflow", "keras", "ai-edge-litert", "av", "dvc")
 
 Measure = Callable[[], float]
