@@ -6,6 +6,7 @@ Validation has the same proportion of them as training, so that the best epoch i
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import keras
@@ -82,12 +83,15 @@ def training_batches(
         return pixels, np.eye(2, dtype=np.float32)[classes]
 
     def make(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, one_hot = tf.numpy_function(gather, [number], [tf.uint8, tf.float32])
+        # Not stateful, as `gather` depends on the number alone: TensorFlow would call it for one batch after the other.
+        pixels, one_hot = tf.numpy_function(gather, [number], [tf.uint8, tf.float32], stateful=False)
         pixels.set_shape([None, *images.pixels.shape[1:]])
         one_hot.set_shape([None, 2])
         return augment(pixels, tf.stack([seed, tf.cast(number, tf.int32)]), **changes), one_hot
 
-    return tf.data.Dataset.counter(first).map(make, num_parallel_calls=1).prefetch(4)
+    # Half of the cores make batches, which on two cores is one at a time: the other computes the training's steps.
+    at_once = max(1, (os.cpu_count() or 1) // 2)
+    return tf.data.Dataset.counter(first).map(make, num_parallel_calls=at_once).prefetch(4)
 
 
 def validation_batches(
