@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from face_mask import decoding, inputs, models, prevalence, workers
-from face_mask.classifier import FaceClassifier, Prediction
+from face_mask import decoding, inputs, litert, models, prevalence, workers
+from face_mask.classifier import FaceClassifier, FoundFaces, Prediction
 from face_mask.decoding import BadImage
 from face_mask.errors import UserError
 from face_mask.prevalence import Proportion
@@ -71,13 +72,7 @@ class FaceMaskDetector:
         Raises BadImage, which is a ValueError, if a file or a Pillow image is damaged, is no image, or has more than
         50 million pixels; ValueError if an array has another shape or dtype; OSError if a file cannot be read.
         """
-        if faces not in ("auto", "whole"):
-            raise ValueError(f"faces = {faces!r}: use auto or whole")
-        pixels = to_rgb_array(image, channels)
-        with self.classifier() as classifier:
-            if faces == "whole":
-                return [to_face(classifier.predict_whole(pixels), classifier, detected=False)]
-            return [to_face(one, classifier, detected=True) for one in classifier.predict_faces(pixels)]
+        return self.predict_part([image], channels, faces)[0]
 
     def predict_batch(
         self,
@@ -91,8 +86,26 @@ class FaceMaskDetector:
 
         Raises what `predict` raises, for the first image for which it does.
         """
-        with ThreadPoolExecutor(threads or workers.cores()) as pool:
-            return list(pool.map(lambda image: self.predict(image, channels=channels, faces=faces), images))
+        images, threads = list(images), threads or workers.cores()
+        at_once = max(1, min(litert.LARGE_BATCH, len(images) // (4 * threads)))  # the last parts end about together
+        parts = [images[start : start + at_once] for start in range(0, len(images), at_once)]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(chain.from_iterable(pool.map(lambda part: self.predict_part(part, channels, faces), parts)))
+
+    def predict_part(self, images: Sequence[ImageLike], channels: Channels, faces: Faces) -> list[list[Face]]:
+        """The faces of each image, detected one image after another and classified together."""
+        if faces not in ("auto", "whole"):
+            raise ValueError(f"faces = {faces!r}: use auto or whole")
+        found: list[FoundFaces] = []
+        for image in images:
+            rgb = to_rgb(image, channels)
+            if faces == "auto" and isinstance(rgb, Image.Image):
+                rgb = decoding.to_array(rgb)  # the image itself is no longer needed, and as large
+            with self.classifier() as one:
+                found.append(one.whole_as_face(rgb) if faces == "whole" else one.find_faces(np.asarray(rgb)))
+        with self.classifier() as one:
+            predictions = one.predict_found(found)
+            return [[to_face(face, one, detected=faces == "auto") for face in listed] for listed in predictions]
 
     def proportion(self, faces: Iterable[Face]) -> Proportion:
         """The proportion of people with a mask, given the faces of several images, each person counted once.
@@ -124,8 +137,11 @@ def to_face(prediction: Prediction, classifier: FaceClassifier, detected: bool) 
     return Face(prediction.box, label, probability, p, prediction.score if detected else None, prediction_set)
 
 
-def to_rgb_array(image: ImageLike, channels: Channels) -> np.ndarray:
-    """Read or convert an image to (height, width, 3) uint8 RGB, upright. Raises as `FaceMaskDetector.predict` does."""
+def to_rgb(image: ImageLike, channels: Channels) -> np.ndarray | Image.Image:
+    """Read or convert an image to RGB, upright: an array (height, width, 3) uint8 remains one, any other is Pillow's.
+
+    Raises as `FaceMaskDetector.predict` does.
+    """
     if channels not in ("rgb", "bgr"):
         raise ValueError(f"channels = {channels!r}: use rgb, or bgr for arrays of OpenCV")
     if isinstance(image, np.ndarray):
@@ -136,13 +152,14 @@ def to_rgb_array(image: ImageLike, channels: Channels) -> np.ndarray:
         if image.width * image.height > decoding.MAX_PIXELS:
             raise BadImage(f"{image.width}x{image.height} pixels are too many")
         with decoding.only_bad_images(b"image"):
-            return np.asarray(decoding.to_rgb(ImageOps.exif_transpose(image)))
+            return decoding.to_rgb(ImageOps.exif_transpose(image))
     if isinstance(image, bytes):
-        return decoding.to_array(decoding.open_rgb(image)[0])
+        return decoding.open_rgb(image)[0]
     if isinstance(image, str | os.PathLike):
         try:
             with Path(image).open("rb") as file:
-                return decoding.to_array(decoding.open_rgb(inputs.read_limited(file))[0])
+                encoded = inputs.read_limited(file)
+            return decoding.open_rgb(encoded)[0]
         except (BadImage, inputs.UnreadableInput) as error:
             raise BadImage(f"{os.fspath(image)}: {error}") from None
     raise TypeError(f"an image is a path, bytes, a Pillow image or an array, not {type(image).__name__}")

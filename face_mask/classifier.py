@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ class Prediction:
     box: tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
     score: float  # the detector's, 0…1
     with_mask: float  # probability, 0…1
+
+
+@dataclass(frozen=True)
+class FoundFaces:
+    """The faces of an image, ready to be classified."""
+
+    detections: np.ndarray  # (k, 5) as FaceClassifier.detect returns them
+    pixels: np.ndarray  # (k, size, size, 3) uint8
 
 
 @dataclass(frozen=True)
@@ -71,14 +80,30 @@ class FaceClassifier:
 
     def predict_faces(self, image: np.ndarray, max_side: int | None = None) -> list[Prediction]:
         """Detect and classify the faces of an RGB image (h, w, 3) uint8, by descending detector score."""
-        detections = self.detect(image, max_side)
-        return to_predictions(detections, self.classify(self.crop(image, detections[:, :4])))
+        return self.predict_found([self.find_faces(image, max_side)])[0]
 
-    def predict_whole(self, image: np.ndarray) -> Prediction:
-        """Classify a whole RGB image (h, w, 3) uint8 as one face, like an image of the training set."""
-        height, width = image.shape[:2]
-        pixels = decoding.to_square(Image.fromarray(image), self.size)
-        return Prediction((0.0, 0.0, float(width), float(height)), 1.0, float(self.classify(pixels[None])[0]))
+    def predict_whole(self, image: np.ndarray | Image.Image) -> Prediction:
+        """Classify a whole RGB image, (h, w, 3) uint8 or of Pillow, as one face, like an image of the training set."""
+        return self.predict_found([self.whole_as_face(image)])[0][0]
+
+    def find_faces(self, image: np.ndarray, max_side: int | None = None) -> FoundFaces:
+        """Detect the faces of an RGB image (h, w, 3) uint8 and crop them."""
+        detections = self.detect(image, max_side)
+        return FoundFaces(detections, self.crop(image, detections[:, :4]))
+
+    def whole_as_face(self, image: np.ndarray | Image.Image) -> FoundFaces:
+        """Take a whole RGB image, (h, w, 3) uint8 or of Pillow, as one face with the score 1."""
+        rgb = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        detections = np.array([[0, 0, rgb.width, rgb.height, 1]], float)
+        return FoundFaces(detections, decoding.to_square(rgb, self.size)[None])
+
+    def predict_found(self, images: Sequence[FoundFaces]) -> list[list[Prediction]]:
+        """Classify the faces of several images in batches: a list per image. They are the same as one by one."""
+        if not images:
+            return []
+        probabilities = self.classify(np.concatenate([one.pixels for one in images]))
+        parts = np.split(probabilities, np.cumsum([len(one.pixels) for one in images])[:-1])
+        return [to_predictions(one.detections, part) for one, part in zip(images, parts, strict=True)]
 
     def crop(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Crop the faces in `boxes` (k, 4) from an image as the model takes them: (k, size, size, 3) uint8."""

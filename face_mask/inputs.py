@@ -19,6 +19,7 @@ from face_mask.schema import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from face_mask.video import Frame
 
 MAX_BYTES = 64 << 20  # of an image; a video is read piece by piece
+FIRST_BYTES = 64 << 10  # read first: most images are not larger, and a buffer of MAX_BYTES costs more than reading them
 
 
 class UnreadableInput(Exception):
@@ -143,7 +144,9 @@ def open_input(one: Input, url_bytes: int, url_seconds: float) -> BinaryIO:
 
 def read_limited(file: BinaryIO) -> bytes:
     """The content of an image file. Raises UnreadableInput if it is larger than MAX_BYTES."""
-    encoded = file.read(MAX_BYTES + 1)
+    encoded = file.read(FIRST_BYTES)
+    if len(encoded) == FIRST_BYTES:
+        encoded += file.read(MAX_BYTES + 1 - FIRST_BYTES)
     if len(encoded) > MAX_BYTES:
         raise UnreadableInput(f"more than {MAX_BYTES >> 20} MiB, too many for an image")
     return encoded

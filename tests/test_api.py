@@ -94,6 +94,20 @@ def test_a_batch_gives_the_faces_of_each_image_in_order(detector: FaceMaskDetect
     assert detector.predict_batch([RGB[..., ::-1]], channels="bgr", threads=1) == [faces]
 
 
+@pytest.mark.parametrize("count", [1, 3, 65])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_whole_images_are_predicted_as_one_at_a_time(detector: FaceMaskDetector, count: int, threads: int) -> None:
+    images: list[Any] = [RGB[8 * (i % 20) :, 16 * (i % 7) :] for i in range(count)]
+    images[count // 2] = Image.fromarray(images[count // 2])
+    expected = [detector.predict(image, faces="whole") for image in images]
+    assert count == 1 or len({face.with_mask for (face,) in expected}) > 1
+    found = detector.predict_batch(images, faces="whole", threads=threads)
+    assert [[replace(face, with_mask=0, probability=0) for face in one] for one in found] == [
+        [replace(face, with_mask=0, probability=0) for face in one] for one in expected
+    ]
+    assert [face.with_mask for (face,) in found] == pytest.approx([face.with_mask for (face,) in expected], abs=1e-6)
+
+
 def test_one_detector_serves_several_threads(detector: FaceMaskDetector, faces: list[Face]) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(found == faces for found in pool.map(detector.predict, [RGB] * 12))
@@ -132,6 +146,8 @@ def test_a_bad_file_is_named(detector: FaceMaskDetector, tmp_path: Path, monkeyp
     path.write_text("hello")
     with pytest.raises(ValueError, match=r"letter\.jpg: not an image"):
         detector.predict_batch([RGB, path])
+    with pytest.raises(FileNotFoundError, match="missing"):  # the first of several bad ones
+        detector.predict_batch([RGB] * 9 + [tmp_path / "missing.jpg"] + [path] * 40, faces="whole")
     monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     with pytest.raises(BadImage, match="640x480 pixels are too many"):
         detector.predict(SCENE)

@@ -62,6 +62,32 @@ def test_a_format_predicts_as_keras_and_is_deterministic(model, images, kind, to
     assert classify(images[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize(("kind", "large_bytes"), [("float32", 0), ("float32", 10**9), ("int8", 10**9)])
+def test_a_batch_gives_the_probabilities_of_one_image_at_a_time(
+    model, images, monkeypatch, tmp_path, kind, large_bytes
+):
+    monkeypatch.setattr(litert, "LARGE_BYTES", large_bytes)
+    classify = litert.to_function(conversion.litert(model, kind, images), tmp_path / "cnn")
+    many = np.concatenate([images, images[:25, ::-1]])
+    expected = np.array([classify(image[None])[0] for image in many])
+    assert expected.std() > 0.1
+    for n in (0, 1, 3, 65, 4, 1, 16):  # in an order in which the interpreter's input grows and shrinks
+        assert classify(many[:n]) == pytest.approx(expected[:n], abs=1e-6)
+    with pytest.raises(ValueError, match="imension"):  # by which FaceClassifier.load knows another image_size
+        classify(many[:, :8])
+    assert classify(many) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_file_for_one_image_still_takes_many(model, images, tmp_path):
+    """Files of earlier versions, such as those in a registry."""
+    import tensorflow as tf
+
+    function = conversion.frozen_function(model, batch=1)
+    encoded = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    expected = exporting.classify_with_keras(model, images)
+    assert litert.to_function(encoded, tmp_path / "cnn")(images) == pytest.approx(expected, abs=1e-5)
+
+
 def test_file_sizes_follow_the_number_format(model, images):
     dense = keras.Sequential([keras.Input((SIDE, SIDE, 3)), layers.Flatten(), layers.Dense(200), layers.Dense(2)])
     sizes = {kind: len(conversion.litert(dense, kind, images)) for kind in litert.FORMATS}
@@ -101,8 +127,14 @@ def test_an_output_that_is_no_probability_is_an_error_and_never_a_class(tmp_path
         assert classify(images) == pytest.approx(100 / 255)
         damaged = images.copy()
         damaged[1, ..., 0] = 255 * bad
-        with pytest.raises(UserError, match=r"cnn\.float32\.tflite is damaged \(a probability is not a number"):
+        message = r"cnn\.float32\.tflite is damaged \(a probability is not a number from 0 to 1, that of image 2 of 3\)"
+        with pytest.raises(UserError, match=message):
             classify(damaged)
+        with pytest.raises(UserError, match="that of image 65 of 65"):
+            classify(np.concatenate([images] * 21 + [damaged[:2]]))
+        with pytest.raises(UserError, match=r"from 0 to 1\)"):
+            classify(damaged[1:2])
+        assert classify(images) == pytest.approx(100 / 255)
 
 
 def test_a_file_with_another_digest_is_refused(tmp_path, model, images):

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from face_mask import drawing, errors, outputs, predict, settings, video, web
+from face_mask import drawing, errors, inputs, outputs, predict, settings, video, web
 from face_mask.cropping import intersection_over_union
 from face_mask.errors import UserError
 from face_mask.schema import IMAGE_SUFFIXES, LABELS, VIDEO_SUFFIXES
@@ -485,3 +485,16 @@ def test_progress_is_shown_and_an_interrupt_leaves_no_half_written_file(here: Pa
     assert process.wait() == 130 and rest.endswith(b"interrupted\n") and b"Traceback" not in rest
     assert 0 < len(json.loads(b"".join(lines))) < 600
     assert list(Path("seen").iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [-inputs.FIRST_BYTES, -1, 0, 1, 9, 10])
+def test_a_file_is_read_as_a_whole_up_to_a_limit(more: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "MAX_BYTES", inputs.FIRST_BYTES + 9)
+    path = tmp_path / "image"
+    path.write_bytes(bytes(i % 251 for i in range(inputs.FIRST_BYTES + more)))
+    with path.open("rb") as file:
+        if more < 10:
+            assert inputs.read_limited(file) == path.read_bytes()
+        else:
+            with pytest.raises(inputs.UnreadableInput, match="too many for an image"):
+                inputs.read_limited(file)

@@ -18,7 +18,7 @@ from pipeline.models import frozen
 
 
 def litert(model: keras.Model, number_format: str, calibration: np.ndarray) -> bytes:
-    """Convert the model to a LiteRT file for one image (1, s, s, 3) at a time.
+    """Convert the model to a LiteRT file for one image (1, s, s, 3), or after resizing its input for n at once.
 
     `number_format` is float32; float16, which stores weights in half precision and computes in float32; or int8, for
     both weights and computation, with activation ranges calibrated on `calibration`, (n, s, s, 3) uint8 training
@@ -26,7 +26,7 @@ def litert(model: keras.Model, number_format: str, calibration: np.ndarray) -> b
     """
     # Silences two warnings: the converter API is deprecated, and int8 has no ranges for its input but calibrated ones.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(model, batch=1)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(model, batch=None)])
     if number_format != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if number_format == "float16":
