@@ -57,6 +57,7 @@ def main() -> None:
                 rate_key="cnn.learning_rate",
                 checkpoint=checkpoint,
                 machines=machines,
+                log=run.epochs("cnn", checkpoint.digest),
             )
         saving.save(model, "cnn", history)
         checkpoint.clear()

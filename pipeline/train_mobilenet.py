@@ -41,6 +41,8 @@ def main() -> None:
             with fit.computing_in(m.precision):
                 backbone = mobilenet.starting_backbone(p.image_size)
             head = mobilenet.build_head(p.model.dropout)
+            checkpoint = resume.Checkpoint("mobilenet")
+            log = run.epochs("mobilenet", checkpoint.digest)
             # The features of a frozen backbone never change, so stage `features` has computed them.
             features = packing.open_features()
             history = fit.fit(
@@ -54,10 +56,10 @@ def main() -> None:
                 patience=m.patience,
                 rate_key="mobilenet.head_learning_rate",
                 machines=machines,
+                log=log,
             ).assign(phase="head")
 
             model = mobilenet.assemble(backbone, head, p.image_size)
-            checkpoint = resume.Checkpoint("mobilenet")
             if m.fine_tune_epochs:
                 mobilenet.unfreeze(backbone, m.fine_tune_blocks)
                 fine_tuning = fit.fit(
@@ -79,6 +81,7 @@ def main() -> None:
                     rate_key="mobilenet.fine_tune_learning_rate",
                     checkpoint=checkpoint,
                     machines=machines,
+                    log=log,
                 )
                 history = pd.concat([history, fine_tuning.assign(phase="fine-tune")], ignore_index=True)
 

@@ -117,7 +117,7 @@ def test_a_checkpoint_of_other_parameters_is_not_used(monkeypatch, capsys):
     capsys.readouterr()
     assert resume.Checkpoint("cnn").epochs == 0
     assert capsys.readouterr().out == (
-        "cnn: models/.resume/cnn.npz is of other data, parameters or code: the training starts anew\n"
+        "cnn: models/.resume/cnn.npz is of other data, parameters or code: training from epoch 1\n"
     )
 
 

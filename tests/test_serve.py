@@ -146,6 +146,9 @@ def test_both_models_are_registered_once_and_the_better_is_champion(repo, capsys
     assert "becomes champion, not version 1 (cnn" in cnn.tags["champion.rule"] == mobilenet.tags["champion.rule"]
     assert client(repo).get_run(mobilenet.run_id).data.tags["model.digest"] == digest
     assert mobilenet.description == "mobilenet, validation accuracy 99.00%"
+    logged = client(repo).get_logged_model(mobilenet.source.removeprefix("models:/")).tags
+    assert json.loads(logged["mlflow.modelVersions"]) == [{"name": "face-mask", "version": 2}]
+    assert logged["mlflow.note.content"] == mobilenet.description
 
     before = {number: one.tags for number, one in versions(repo).items()}
     assert (

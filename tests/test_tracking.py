@@ -11,9 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,9 @@ from face_mask.schema import MODELS
 from pipeline import tracking
 from pipeline.core import params
 from pipeline.core.values import flatten
-from pipeline.tracking import datasets, snapshot, stage_runs, sync, system_metrics, values
+from pipeline.tracking import curves, datasets, snapshot, stage_runs, sync, system_metrics, values
 from pipeline.tracking import runs as tracking_runs
+from pipeline.tracking.curves import Curves
 from pipeline.tracking.store import tracking_uri
 
 REPOSITORY = Path(__file__).parent.parent
@@ -254,6 +257,170 @@ def test_a_training_has_the_load_of_the_machine_while_it_ran(store: Path) -> Non
     assert all(one.value > 10 for one in history)
 
 
+def begun(model: str = "cnn", *, state: str = "s", rows: int = 0, dead: bool = False) -> Curves:
+    """The curves of a training after some epochs; `dead`: its process was killed then."""
+    found = Curves(model, state, time.time())
+    found.add([])
+    found.add(history(MODELS.index(model))[:rows])
+    found.stop(wait=True)
+    assert found.run_id
+    if dead:
+        client().set_tag(found.run_id, tracking_runs.PROCESS, f"{os.getpid()} 1000000000")  # an earlier process
+    return found
+
+
+def points(run_id: str, name: str = "epoch.val_accuracy") -> list[tuple[int, float]]:
+    return [(one.step, one.value) for one in client().get_metric_history(run_id, name)]
+
+
+ALL_POINTS = [(row["epoch"], row["val_accuracy"]) for row in history(0)]
+
+
+def test_a_training_has_its_run_while_it_trains_and_the_same_in_the_end(store: Path) -> None:
+    train("cnn", system=[(1e9, {"system/x": 1.0})])
+    [before] = rows()
+    client().delete_run(before.info.run_id)
+
+    training = begun(rows=2)
+    [run] = rows()
+    assert (run.info.run_id, run.info.status, run.info.run_name) == (training.run_id, "RUNNING", "cnn")
+    assert run.data.params == before.data.params and "model.digest" not in run.data.tags
+    assert points(training.run_id) == ALL_POINTS[:2]
+    add_findings("mobilenet")  # another stage changes nothing
+    assert client().get_run(training.run_id).info.status == "RUNNING"
+
+    train("cnn", system=[(1e9, {"system/x": 1.0})])
+    after = next(one for one in rows() if one.info.run_name == "cnn")
+    assert (after.info.run_id, after.info.status) == (training.run_id, "FINISHED")
+    assert (after.data.params, after.data.tags) == (before.data.params, before.data.tags)
+    cost = {"seconds": 0.0, "peak_memory_mb": 0.0}
+    assert after.data.metrics | cost == before.data.metrics | cost
+    for name in ("epoch.loss", "epoch.val_accuracy"):
+        assert points(after.info.run_id, name) == points(before.info.run_id, name)
+    assert len(rows()) == 2
+
+
+def test_a_killed_training_goes_on_in_its_run(store: Path) -> None:
+    killed = begun(rows=1, dead=True)
+    stage_runs.log_stage("split", params={}, started=time.time())
+    assert client().get_run(killed.run_id).info.status == "KILLED"
+    resumed = begun(rows=3)
+    assert resumed.run_id == killed.run_id
+    assert client().get_run(killed.run_id).info.status == "RUNNING"
+    train("cnn")
+    [row] = rows()
+    assert (row.info.run_id, row.info.status) == (killed.run_id, "FINISHED")
+    assert points(killed.run_id) == ALL_POINTS
+
+
+def test_a_training_with_another_state_starts_a_run_and_replaces_the_killed_one(store: Path) -> None:
+    killed, other = begun(rows=1, dead=True), begun(state="other", rows=1)
+    assert [client().get_run(one.run_id).info.status for one in (killed, other)] == ["KILLED", "RUNNING"]
+    train("cnn")
+    [row] = rows()
+    assert row.info.run_id == other.run_id
+    assert begun(state="", dead=True).run_id != begun(state="").run_id  # not declared: nothing to compare
+
+
+def test_runs_of_killed_processes_do_not_stay_running(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = begun(dead=True)
+    alive = begun("mobilenet")
+    parent = client().get_run(training.run_id).data.tags["mlflow.parentRunId"]
+    client().update_run(parent, status="RUNNING")  # killed while it logged
+    monkeypatch.setenv("DVC_EXP_NAME", "another")
+    sync.main()
+    statuses = {one: client().get_run(one).info.status for one in (training.run_id, alive.run_id, parent)}
+    assert statuses == {training.run_id: "KILLED", alive.run_id: "RUNNING", parent: "KILLED"}
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_a_training_that_fails_keeps_its_curves_and_is_no_result(store: Path, error: type, status: str) -> None:
+    train("cnn", digest="earlier")
+    with pytest.raises(error), tracking.stage("train_cnn") as run:
+        log = run.epochs("cnn", "s")
+        log([])
+        log(history(0)[:2])
+        raise error("wrong")
+    earlier, failed = sorted(rows(), key=lambda one: "model.digest" not in one.data.tags)
+    assert (earlier.info.status, failed.info.status) == ("FINISHED", status)
+    assert points(failed.info.run_id) == ALL_POINTS[:2]
+    [parent] = runs("tags.kind = 'experiment'")
+    assert not {"cnn.test.accuracy"} & parent.data.metrics.keys()
+    stage_runs.log_model_metrics("cnn", digest="earlier", metrics={"test.accuracy": 0.5})
+    [row] = rows()
+    assert (row.info.run_id, row.data.metrics["test.accuracy"]) == (earlier.info.run_id, 0.5)
+
+
+def test_a_store_that_is_away_does_not_hold_a_training_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training, away, real = Curves("cnn", "s", time.time()), threading.Event(), curves.locked
+
+    @contextmanager
+    def locked() -> Iterator:
+        assert away.wait(60)
+        raise OSError("away")
+        yield
+
+    monkeypatch.setattr(curves, "locked", locked)
+    started = time.time()
+    for i in (0, 1):
+        training.add(history(0)[i : i + 1])
+    assert time.time() - started < 5
+    away.set()
+    assert training.last is not None
+    training.last.result()
+    assert training.failing and not points(training.run_id)
+    monkeypatch.setattr(curves, "locked", real)
+    training.add(history(0)[2:])
+    training.last.result()
+    training.stop()
+    assert points(training.run_id) == ALL_POINTS and not training.failing
+
+
+def test_sync_completes_the_run_of_a_training_that_the_store_lost(store: Path) -> None:
+    """Unless its curves are those of another training."""
+    killed = begun(rows=2, dead=True)
+    edit("models/history_cnn.csv", "0.3333333333333333", "0.333333")  # as stages write it
+    edit("models/history_cnn.csv", ",0.5,", ",0.4999999,")
+    other = begun("mobilenet", rows=1, dead=True)
+    client().log_metric(other.run_id, "epoch.loss", 7.0, step=2)
+    sync.main()
+    cnn, mobilenet = rows()
+    assert (cnn.info.run_id, cnn.info.status, cnn.data.tags["model.digest"]) == (
+        killed.run_id,
+        "FINISHED",
+        digest("cnn"),
+    )
+    assert points(killed.run_id) == ALL_POINTS and cnn.data.metrics["test.accuracy"] == 0.9
+    assert not {tracking_runs.PROCESS, curves.STATE} & cnn.data.tags.keys()
+    assert mobilenet.info.run_id != other.run_id and len(points(mobilenet.info.run_id)) == 3
+
+
+def test_an_orphaned_training_does_not_touch_the_run_that_a_newer_one_continues(store: Path, monkeypatch) -> None:
+    orphan = begun(rows=1, dead=True)
+    newer = begun(rows=1)
+    assert newer.run_id == orphan.run_id
+    orphan.pool = newer.pool = ThreadPoolExecutor(1)
+    client().set_tag(newer.run_id, tracking_runs.PROCESS, "1 1")  # another process
+    with snapshot.taken("x"):
+        monkeypatch.setattr(snapshot, "dvc_process", lambda: "another")
+        orphan.add(history(0)[1:])
+        orphan.end("FAILED")
+    assert client().get_run(newer.run_id).info.status == "RUNNING"
+    assert points(newer.run_id) == ALL_POINTS[:1]
+
+
+def test_an_orphaned_training_ends_its_own_run(store: Path, monkeypatch) -> None:
+    orphan = Curves("cnn", "s", time.time())
+    with snapshot.taken("x"):
+        orphan.add([])
+        assert orphan.last is not None
+        orphan.last.result()
+        monkeypatch.setattr(snapshot, "dvc_process", lambda: "another")
+        orphan.add(history(0))
+        orphan.end("FAILED")
+    assert client().get_run(orphan.run_id).info.status == "FAILED" and not points(orphan.run_id)
+
+
 def test_an_earlier_store_gets_what_it_lacks(store: Path) -> None:
     experiment = client().create_experiment("face-mask", artifact_location=(store / "mlartifacts").as_uri())
     client().set_experiment_tag(experiment, "mlflow.experimentKind", "genai_development_inferred")
@@ -412,6 +579,41 @@ def test_sync_leaves_out_metrics_of_earlier_weights(store: Path, capsys: pytest.
     assert "metrics/cnn.json belongs to an earlier cnn and is left out" in capsys.readouterr().out
     assert "test.accuracy" not in rows()[0].data.metrics
     assert rows()[0].data.metrics["unseen.accuracy"] == 0.7
+
+
+def test_sync_adds_the_runs_that_stages_lack(store: Path, capsys: pytest.CaptureFixture) -> None:
+    """From their outputs in dvc.lock, if these and the parameters are the same."""
+    stage_runs.log_stage("predict", params={}, started=time.time())
+    Path("metrics/data.json").write_text(json.dumps({"images": 12, "source": {"bytes": 5}, "name": "x"}))
+    (Path("plots/xai")).mkdir()
+    Path("plots/xai/one.png").write_bytes(b"png")
+
+    def entry(*paths: str, **params: Any) -> dict[str, Any]:
+        md5 = {path: lockfile.file_md5(Path(path)) if Path(path).is_file() else "0.dir" for path in paths}
+        outs = [{"path": path, "md5": md5[path], "size": 9} for path in paths]
+        return {"outs": outs, "params": {"params.yaml": params}}
+
+    stages = {
+        "predict": entry("plots/roc.csv"),
+        "train_cnn": entry("models/history_cnn.csv"),
+        "download": entry("metrics/data.json", "models/cnn.weights.h5", seed=1),
+        "xai": entry("plots/xai", "metrics/xai_cnn.json", evaluate={"threshold": 0.5}),
+        "split": entry("plots/roc.csv", seed=2),
+        "evaluate": entry("metrics/cnn.json"),
+        "decode": entry("models/cnn.weights.h5"),
+    }
+    Path("metrics/cnn.json").write_text("{}")
+    Path("dvc.lock").write_text(json.dumps({"stages": stages}))
+    sync.main()
+    assert "runs added from dvc.lock and its files: download, xai\n" in capsys.readouterr().out
+    download, predict, xai = runs("tags.kind = 'stage'")
+    assert [run.info.run_name for run in (download, predict, xai)] == ["download", "predict", "xai"]
+    assert (download.data.metrics, download.data.params) == ({"images": 12, "source.bytes": 5}, {"seed": "1"})
+    assert (xai.data.metrics, xai.data.params, xai.info.status) == ({}, {"evaluate.threshold": "0.5"}, "FINISHED")
+    names = [[one.path for one in client().list_artifacts(run.info.run_id)] for run in (download, xai)]
+    assert names == [["data.json"], ["xai", "xai_cnn.json"]]
+    sync.main()
+    assert "added" not in capsys.readouterr().out and len(runs("tags.kind = 'stage'")) == 3
 
 
 def test_sync_without_models_says_what_to_do(store: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from face_mask.classifier import FaceClassifier
 from pipeline.registry import packaging
 from pipeline.registry.champion import Version
+from pipeline.tracking import notes
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,6 +77,10 @@ def add(
     source = f"models:/{logged.model_id}"
     about = f"{trained.classifier.name}, validation accuracy {trained.val_accuracy:.2%}"
     version = client.create_model_version(name, source, run_id, tags, description=about, model_id=logged.model_id)
+    # MLflow's page of the logged model shows these; with mlflow.register_model, MLflow would set the first itself.
+    versions = json.dumps([{"name": name, "version": version.version}])
+    shown = {"mlflow.modelVersions": versions, notes.TAG: about, "mlflow.source.name": "pipeline/register.py"}
+    client.set_logged_model_tags(logged.model_id, shown)
     return as_version(version)
 
 

@@ -1,6 +1,6 @@
 """MLflow tracking: one parent run per DVC experiment and, below it, one run per stage that ran.
 
-    python -m pipeline.tracking        log what stages restored from DVC's cache did not log; may be repeated
+    python -m pipeline.tracking        log what stages did not: those restored from DVC's cache, or without a store
     mlflow ui --backend-store-uri sqlite:///mlflow.db        view the runs, from the repository root
 
 The run of a training stage is the row of its model: `evaluate`, `unseen_eval` and `xai` add their metrics to it, which
@@ -10,6 +10,8 @@ compares at first.
 
 The store is mlflow.db in the repository root with mlartifacts/ beside it, or the one in MLFLOW_TRACKING_URI if set.
 A stage calls `check` when it starts and logs after its outputs are written; a store that fails then causes a warning.
+A training has its run from the start (curves.Curves). No process that was killed leaves a run RUNNING for long: the
+next one that logs ends it as KILLED (runs.end_abandoned).
 Logging takes six seconds per stage, nearly all of it for importing MLflow, and six more once, to create the database.
 """
 

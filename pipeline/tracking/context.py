@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from face_mask import lockfile
 from face_mask.errors import printable
 from pipeline.core.values import flatten
 from pipeline.tracking import snapshot
+from pipeline.tracking.curves import Curves
 from pipeline.tracking.stage_runs import log_model_metrics, log_stage, log_training
 from pipeline.tracking.store import check, workspace
 from pipeline.tracking.system_metrics import Monitor
@@ -26,7 +27,8 @@ def stage(name: str) -> Iterator[StageRun]:
     """Run a stage: check the MLflow store first, and on success log its run and print its summary last.
 
     What the stage logs is held back until its outputs are written, so a stage that fails logs nothing, and a store
-    that fails by then costs a warning. Raises UserError if the store cannot be reached or written at the start, if an
+    that fails by then costs a warning. A training alone has a run from its start, which is FAILED if the stage fails,
+    and KILLED if it is interrupted. Raises UserError if the store cannot be reached or written at the start, if an
     input is not the one in dvc.lock, or if the stage is no longer wanted when it is about to replace an output or
     ends: see pipeline/tracking/snapshot.py.
     """
@@ -34,10 +36,15 @@ def stage(name: str) -> Iterator[StageRun]:
         run = StageRun(name, declared)
         check()
         lockfile.check_inputs(name, workspace())
-        with Monitor() if name.startswith("train_") else nullcontext() as run.monitor:
-            yield run
-        run.finish()
-        snapshot.check("its outputs are of the earlier state")
+        try:
+            with Monitor() if name.startswith("train_") else nullcontext() as run.monitor:
+                yield run
+            run.finish()
+            snapshot.check("its outputs are of the earlier state")
+        except BaseException as error:
+            if run.curves:
+                run.curves.end("FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
 
 
 class StageRun:
@@ -53,6 +60,7 @@ class StageRun:
         self.models: list[dict[str, Any]] = []
         self.training: dict[str, Any] | None = None
         self.monitor: Monitor | None = None  # of a training
+        self.curves: Curves | None = None  # of a training
         self.lines: list[str] = []
 
     def log(
@@ -71,6 +79,11 @@ class StageRun:
         """Add metrics (nested ones are flattened) and artifacts to the run of a trained model."""
         self.models.append({"model": model, "metrics": flatten(metrics), "artifacts": artifacts})
 
+    def epochs(self, model: str, state: str) -> Callable[[Sequence[Mapping[str, float]]], None]:
+        """Return a function that logs the metrics of further epochs while a model is trained: see curves.Curves."""
+        self.curves = Curves(model, state, self.started)
+        return self.curves.add
+
     def log_training(
         self, model: str, *, history: pd.DataFrame, metrics: Mapping[str, Any], artifacts: Sequence[Path]
     ) -> None:
@@ -83,6 +96,8 @@ class StageRun:
 
     def finish(self) -> None:
         """Log everything to MLflow, then print the summary, the last line with the seconds taken."""
+        if self.curves:
+            self.curves.stop()
         snapshot.check("nothing was logged")  # before anything is read: a newer DVC may have removed the outputs
         for entry in self.models:
             if weights_path(entry["model"]).is_file():

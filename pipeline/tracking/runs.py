@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import yaml
 
 from pipeline.core.values import flatten, text
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "face-mask"
 KIND = "mlflow.experimentKind", "custom_model_development"  # else `mlflow ui` opens on its page for language models
 HEADLINES = ("best.val_loss", "val.accuracy", "test.accuracy", "unseen.accuracy")  # of each model, in the parent run
+PROCESS = "process"  # the tag of a run that is RUNNING while its process lives: that of a training
 LOCK_SECONDS = 300  # logging takes a second, creating the database six, either of them minutes on a busy machine
 
 
@@ -67,11 +69,8 @@ def committed_params(commit: str) -> dict[str, str] | None:
 
 
 @contextmanager
-def parent_run(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
-    """Yield a client and the current experiment's parent run, created if needed, under a lock between processes.
-
-    `adopt` as in `find_parent`.
-    """
+def locked() -> Iterator[MlflowClient]:
+    """Yield a client under a lock between processes. Raises UserError if the running stage is no longer wanted."""
     import logging
 
     import mlflow  # takes four seconds, so only here
@@ -90,14 +89,54 @@ def parent_run(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
     # Without the lock, two processes would both migrate a new database, or both create the parent run.
     with FileLock(f"{lock_path}.lock", timeout=LOCK_SECONDS):
         snapshot.check("nothing was logged")
-        client = mlflow.MlflowClient(uri)
-        experiment_id = ensure_experiment(client, db)
+        yield mlflow.MlflowClient(uri)
+
+
+@contextmanager
+def parent_run(adopt: bool = False) -> Iterator[tuple[MlflowClient, Run]]:
+    """Yield a client and the current experiment's parent run, created if needed, under the lock of `locked`.
+
+    `adopt` as in `find_parent`. Runs of processes that were killed become KILLED.
+    """
+    with locked() as client:
+        experiment_id = ensure_experiment(client, database(tracking_uri()))
+        end_abandoned(client, experiment_id)
         parent = find_parent(client, experiment_id, adopt)
         if parent is None:
             parent = create_run(client, experiment_id, experiment_tags()["dvc.experiment"], {"kind": "experiment"})
         complete_parent(client, parent)
         yield client, parent
         client.set_terminated(parent.info.run_id)
+
+
+def end_abandoned(client: MlflowClient, experiment_id: str) -> None:
+    """End the runs that a process left RUNNING when it was killed. Call it under the lock.
+
+    Only trainings are logged without the lock, so no other process is about to end the rest. On a server, runs of other
+    clones are left alone.
+    """
+    tags = {key: value for key, value in experiment_tags().items() if key == "clone"}
+    for run in search_runs(client, experiment_id, tags, status="RUNNING"):
+        if "kind" in run.data.tags and not is_running(run):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def this_process() -> str:
+    """The value of the tag PROCESS for this process; a process identifier alone may be given again to another."""
+    process = psutil.Process()
+    return f"{process.pid} {process.create_time():.0f}"
+
+
+def is_running(run: Run) -> bool:
+    """Whether a run is RUNNING and the process in its tag PROCESS is alive."""
+    if run.info.status != "RUNNING":
+        return False
+    try:
+        pid, created = run.data.tags.get(PROCESS, "").split()
+        process = psutil.Process(int(pid))
+        return abs(process.create_time() - int(created)) <= 1 and process.status() != psutil.STATUS_ZOMBIE
+    except (ValueError, psutil.Error):
+        return False
 
 
 def find_parent(client: MlflowClient, experiment_id: str, adopt: bool = False) -> Run | None:
@@ -164,10 +203,12 @@ def ensure_experiment(client: MlflowClient, db: Path | None) -> str:
     return found.experiment_id
 
 
-def search_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
-    """Find the active runs with these tags, the latest first."""
+def search_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str], status: str = "") -> list[Run]:
+    """Find the active runs with these tags, and with this status if one is given, the latest first."""
+    conditions = [f"attributes.status = '{status}'"] if status else []
     # MLflow's filters cannot escape a quote, which the name of an experiment may have.
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items() if "'" not in value)
+    conditions += [f"tags.`{key}` = '{value}'" for key, value in tags.items() if "'" not in value]
+    wanted = " and ".join(conditions)
     found = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"])
     return [run for run in found if tags.items() <= run.data.tags.items()]
 
@@ -182,7 +223,10 @@ def create_run(client: MlflowClient, experiment_id: str, name: str, tags: Mappin
 
 
 def find_children(client: MlflowClient, parent: Run, stage: str) -> list[Run]:
-    """Find the active runs of one stage below `parent`: one, or more if a store failed midway."""
+    """Find the active runs of one stage below `parent`: one, and more if a store failed midway.
+
+    Beside them, a training that runs, failed or was killed has one, which is not FINISHED and has no `model.digest`.
+    """
     return search_runs(client, parent.info.experiment_id, {"mlflow.parentRunId": parent.info.run_id, "stage": stage})
 
 
@@ -211,15 +255,14 @@ def log_missing(
 
     now = int(time.time() * 1000)
     fresh = {k: v for k, v in finite_numbers(metrics or {}).items() if run.data.metrics.get(k) != v}
+    curves = curve_points(history)
+    if run.info.status == "FINISHED":
+        there = {(name, step) for name, step in curves if name in run.data.metrics}
+    else:
+        there = set(logged_points(client, run))
+    lacking = {point: value for point, value in curves.items() if point not in there}
     points = [Metric(name, value, now, 0) for name, value in fresh.items()]
-    rows = [finite_numbers({f"epoch.{k}": v for k, v in row.items()}) for row in history]
-    steps = [int(row.pop("epoch.epoch", i)) for i, row in enumerate(rows, 1)]
-    if len(set(steps)) < len(steps):  # each training phase counts from one, but is part of one curve
-        steps = list(range(1, len(rows) + 1))
-    curves = {name for row in rows for name in row} - set(run.data.metrics)
-    points += [
-        Metric(k, v, now, step) for step, row in zip(steps, rows, strict=True) for k, v in row.items() if k in curves
-    ]
+    points += [Metric(name, value, now, step) for (name, step), value in lacking.items()]
     new = [Param(k, text(v)) for k, v in flatten(params or {}).items() if k not in run.data.params]
     client.log_batch(run.info.run_id, metrics=points, params=new)
     for path in artifacts:
@@ -229,7 +272,23 @@ def log_missing(
             client.log_artifact(run.info.run_id, str(path))
     if points or new or run.info.status != "FINISHED":
         client.set_terminated(run.info.run_id)
-    return len(new), len(fresh) + len(curves)
+    return len(new), len(fresh) + len({name for name, _ in lacking})
+
+
+def curve_points(history: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], float]:
+    """The values of curves by name and step, from rows with a number for each curve."""
+    rows = [finite_numbers({f"epoch.{k}": v for k, v in row.items()}) for row in history]
+    steps = [int(row.pop("epoch.epoch", i)) for i, row in enumerate(rows, 1)]
+    if len(set(steps)) < len(steps):  # each training phase counts from one, but is part of one curve
+        steps = list(range(1, len(rows) + 1))
+    return {(name, step): value for step, row in zip(steps, rows, strict=True) for name, value in row.items()}
+
+
+def logged_points(client: MlflowClient, run: Run) -> dict[tuple[str, int], float]:
+    """The values of the curves that a run has, by name and step."""
+    names = [name for name in run.data.metrics if name.startswith("epoch.")]
+    found = [one for name in names for one in client.get_metric_history(run.info.run_id, name)]
+    return {(one.key, one.step): one.value for one in found}
 
 
 def log_samples(client: MlflowClient, run: Run, samples: Iterable[tuple[float, Mapping[str, float]]]) -> None:

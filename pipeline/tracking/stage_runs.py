@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.values import flatten
 from pipeline.tracking import datasets, logged_models, notes, snapshot
+from pipeline.tracking.curves import claim, is_begun_here
 from pipeline.tracking.runs import (
     create_child,
+    curve_points,
     delete_runs,
     find_children,
+    is_running,
     log_headlines,
     log_missing,
     log_samples,
+    logged_points,
     parent_run,
 )
 from pipeline.tracking.store import warn_on_failure, workspace
@@ -73,18 +78,23 @@ def log_training(
 ) -> None:
     """Log the row of a model whose training started at `started`; each numeric column of `history` is a curve.
 
-    It replaces the row of the model's earlier training. If that ended with the same weights, DVC skips the later
-    stages, so their metrics are copied to the new row. Curves are named `epoch.COLUMN`. `system` has the samples of
-    system_metrics.Monitor.
+    It is the run that curves.Curves has begun, if there is one. It replaces the row of the model's earlier training. If
+    that ended with the same weights, DVC skips the later stages, so their metrics are copied to the new row. Curves are
+    named `epoch.COLUMN`. `system` has the samples of system_metrics.Monitor.
     """
     usage = resource_usage(started)
     check_artifacts(artifacts)
     rows: Any = history if not hasattr(history, "to_dict") else history.to_dict("records")
     with warn_on_failure(f"train_{model}"), parent_run() as (client, parent):
-        older = find_children(client, parent, f"train_{model}")
+        found = find_children(client, parent, f"train_{model}")
+        run = next((one for one in found if is_begun_here(one)), None)
+        older = [one for one in found if one is not run]
         same = [run for run in older if run.data.tags.get("model.digest") == digest][:1]
-        kept = {k: v for found in same for k, v in found.data.metrics.items() if not k.startswith(CURVES)}
-        run = create_child(client, parent, f"train_{model}", {"model": model, "model.digest": digest}, started)
+        kept = {k: v for one in same for k, v in one.data.metrics.items() if not k.startswith(CURVES)}
+        if run is None:
+            run = create_child(client, parent, f"train_{model}", {"model": model, "model.digest": digest}, started)
+        else:
+            claim(client, run, digest)
         log_missing(
             client,
             run,
@@ -95,7 +105,7 @@ def log_training(
         )
         log_samples(client, run, system)
         datasets.log(client, run, datasets.of_training(model, running=True))
-        datasets.log(client, run, [one for found in same for one in datasets.unseen_of(found)])
+        datasets.log(client, run, [data for one in same for data in datasets.unseen_of(one)])
         log_headlines(client, parent, model, run)
         delete_runs(client, older)
 
@@ -115,16 +125,20 @@ def log_model_metrics(model: str, *, digest: str, metrics: Mapping[str, float], 
 def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tuple[Run, int, int]:
     """Find a model's row, created or completed from the files of its training.
 
-    Returns the run and how many parameters and metrics that added.
+    If the store was away at the end of the training, it is the run that this began. Returns the run and how many
+    parameters and metrics that added.
     """
-    rows = find_children(client, parent, f"train_{model}")
+    rows = [one for one in find_children(client, parent, f"train_{model}") if not is_running(one)]
     run = next((one for one in rows if one.data.tags.get("model.digest") == digest), None)
+    curves = curve_points(history := read_history(model))
+    if run is None and (run := next((one for one in rows if has_part_of(client, one, curves)), None)):
+        claim(client, run, digest)
     run = run or create_child(client, parent, f"train_{model}", {"model": model, "model.digest": digest})
     n_params, n_metrics = log_missing(
         client,
         run,
         params=model_params(model),
-        history=read_history(model),
+        history=history,
         artifacts=missing_artifacts(client, run, [f"models/history_{model}.csv", f"models/{model}.*"]),
     )
     datasets.log(client, run, datasets.of_training(model, running=False))
@@ -132,6 +146,15 @@ def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tup
         client.set_tag(run.info.run_id, notes.TAG, notes.of_stage(f"train_{model}", model=True))
     delete_runs(client, [one for one in rows if one.info.run_id != run.info.run_id])
     return client.get_run(run.info.run_id), n_params, n_metrics
+
+
+def has_part_of(client: MlflowClient, run: Run, curves: Mapping[tuple[str, int], float]) -> bool:
+    """Whether the run of a training that did not end has nothing but a part of these curves, of which files have six
+    digits."""
+    if run.info.status == "FINISHED" or "model.digest" in run.data.tags or not curves:
+        return False
+    found = logged_points(client, run).items()
+    return all(math.isclose(value, curves.get(point, math.nan), rel_tol=1e-5, abs_tol=1e-6) for point, value in found)
 
 
 def read_history(model: str) -> list[dict[str, str]]:

@@ -1,25 +1,43 @@
-"""Update the models' rows from DVC's files, which are authoritative: a cached stage logs nothing."""
+"""Update MLflow from DVC's files, which are authoritative: a cached stage logs nothing, nor one without a store."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from face_mask import lockfile
 from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline.core.values import flatten
 from pipeline.tracking import datasets, logged_models
-from pipeline.tracking.runs import log_headlines, log_missing, parent_run
+from pipeline.tracking.runs import (
+    create_child,
+    delete_runs,
+    log_headlines,
+    log_missing,
+    parent_run,
+    search_runs,
+)
 from pipeline.tracking.stage_runs import missing_artifacts, model_row
 from pipeline.tracking.store import check, failures, reason, tracking_uri, without_credentials, workspace
-from pipeline.tracking.values import weights_digest
+from pipeline.tracking.values import as_text, read_params, weights_digest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 # Of metrics/KIND_MODEL.json, which is KIND.* in a model's row.
 KINDS = ("", "unseen", "hard_cases", "xai", "end_to_end", "live")
+OF_MODELS = tuple(f"{model}.json" for model in MODELS)  # how the names of these files end
 DETAILS = (".val.", ".cases.", ".by.")  # parts of hard_cases that have too many numbers for MLflow's columns
+
+
+SHOWN = (".csv", ".html", ".json", ".md", ".png")  # of a stage's outputs, those that become artifacts
+LARGEST = 5_000_000  # bytes of an artifact
 
 
 def used_other_weights(path: str, weights: str) -> bool:
@@ -35,8 +53,47 @@ def used_other_weights(path: str, weights: str) -> bool:
     )
 
 
+def add_stages(client: MlflowClient, parent: Run) -> list[str]:
+    """Create the runs that stages in dvc.lock lack below `parent`, from their parameters there and their outputs.
+
+    Returns their names. Those are left out whose parameters have changed since, or an output that would be logged, and
+    those without any. The trainings' are the models' rows. Raises UserError if dvc.lock is damaged.
+    """
+    tags = {"mlflow.parentRunId": parent.info.run_id}
+    runs = search_runs(client, parent.info.experiment_id, tags)
+    finished = {run.data.tags.get("stage") for run in runs if run.info.status == "FINISHED"}
+    current, added = read_params(), []
+    for stage, entry in lockfile.read(workspace() / lockfile.LOCK).items():
+        params = as_text(entry.get("params", {}).get("params.yaml", {}))
+        outs = [out for out in entry.get("outs", ()) if is_shown(out)]
+        same = params.items() <= current.items() and all(map(is_unchanged, outs))
+        if not outs or not same or stage in finished or stage.removeprefix("train_") in MODELS:
+            continue
+        paths = [workspace() / out["path"] for out in outs]
+        found = [one for one in paths if one.parent.name == "metrics" and not one.name.endswith(OF_MODELS)]
+        metrics = {key: value for path in found for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+        run = create_child(client, parent, stage, {})
+        log_missing(client, run, params=params, metrics=flatten(metrics), artifacts=paths)
+        delete_runs(client, [run for run in runs if run.data.tags.get("stage") == stage])
+        added.append(stage)
+    return added
+
+
+def is_shown(out: dict[str, Any]) -> bool:
+    """Whether an output in dvc.lock is a small file that a person reads, or a folder of such files."""
+    md5 = out.get("md5", "")
+    shown = Path(out["path"]).suffix in SHOWN or md5.endswith(".dir")
+    return bool(md5) and shown and out.get("size", 0) <= LARGEST
+
+
+def is_unchanged(out: dict[str, Any]) -> bool:
+    """Whether an output in dvc.lock is in the workspace and the same; of a folder, whether it is there."""
+    path = workspace() / out["path"]
+    return path.is_dir() if out["md5"].endswith(".dir") else path.is_file() and lockfile.file_md5(path) == out["md5"]
+
+
 def sync() -> None:
-    """Update each model's row from DVC's files and print a line per model; idempotent."""
+    """Update each model's row from DVC's files, add the runs of other stages, and print what was done; idempotent."""
     paths = {model: workspace() / "models" / f"{model}.weights.h5" for model in MODELS}
     present = {model: weights_digest(path) for model, path in paths.items() if path.is_file()}
     if not present:
@@ -64,6 +121,8 @@ def sync() -> None:
             logged_models.link(client, client.get_run(run.info.run_id))
             added = f"{n_params} parameters, {n_metrics} metrics" if n_params or n_metrics else "already up to date"
             print(f"tracking: {model} in {parent.info.run_name}: {added}")
+        if stages := add_stages(client, parent):
+            print(f"tracking: runs added from dvc.lock and its files: {', '.join(stages)}")
     for model in set(MODELS) - set(present):
         print(f"tracking: models/{model}.weights.h5 is missing and left out: run `dvc repro train_{model}`")
 

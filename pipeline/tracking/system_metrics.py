@@ -1,7 +1,7 @@
 """Load of the machine while a model is trained, under MLflow's own names, so that its page draws it.
 
-MLflow's monitor needs a run that is open while the training runs. A stage logs only after its outputs are written, so
-the samples are kept until then. They carry no name of the machine.
+MLflow's monitor needs a run that is open and a store that answers. So the samples are kept until the training ends.
+They carry no name of the machine.
 """
 
 from __future__ import annotations

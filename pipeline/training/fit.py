@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Literal
 
@@ -16,6 +16,8 @@ import tensorflow as tf
 
 from face_mask.errors import UserError
 from pipeline.training import resume
+
+LogEpochs = Callable[[Sequence[Mapping[str, float]]], None]  # called with the rows of further epochs
 
 
 def make_repeatable(seed: int) -> None:
@@ -133,6 +135,7 @@ def fit(
     rate_key: str,
     checkpoint: resume.Checkpoint | None = None,
     machines: Machines | None = None,
+    log: LogEpochs | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place, restore the weights of its best epoch, and return the history, one row per epoch.
 
@@ -140,7 +143,9 @@ def fit(
     `patience` epochs without a lower validation loss. The columns are epoch, learning_rate, loss, accuracy, val_loss
     and val_accuracy; loss and accuracy are measured on augmented batches in training mode, so they are worse than
     those of validation. With a checkpoint, the training continues after the epochs that this has, and saves each
-    further one; `batches` must start with number `checkpoint.epochs * steps_per_epoch`.
+    further one; `batches` must start with number `checkpoint.epochs * steps_per_epoch`. `log` gets the epochs that the
+    checkpoint has, which may be none, and then each one when it has ended and is saved; of several machines, the first
+    one's alone.
 
     Raises UserError, naming the parameter `rate_key` of the learning rate, if a loss or the best epoch's weights are
     not finite.
@@ -148,7 +153,7 @@ def fit(
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
     # Keras turns XLA off by itself after `make_repeatable`; tests, without that, should train in the same way.
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
-    keeper = BestEpoch(model.name, epochs, patience, rate_key, checkpoint)
+    keeper = BestEpoch(model.name, epochs, patience, rate_key, checkpoint, None if machines and machines.rank else log)
     averaged = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if optimizer.use_ema else []
     if checkpoint and checkpoint.epochs:
         checkpoint.restore(model)
@@ -212,9 +217,16 @@ class BestEpoch(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, name: str, epochs: int, patience: int, rate_key: str, checkpoint: resume.Checkpoint | None = None
+        self,
+        name: str,
+        epochs: int,
+        patience: int,
+        rate_key: str,
+        checkpoint: resume.Checkpoint | None = None,
+        log: LogEpochs | None = None,
     ):
         super().__init__()
+        self.log, self.logged = log, 0
         self.name, self.epochs, self.patience, self.rate_key = name, epochs, patience, rate_key
         self.checkpoint = checkpoint
         before = checkpoint.progress if checkpoint else {}
@@ -223,11 +235,19 @@ class BestEpoch(keras.callbacks.Callback):
         self.history: list[dict[str, float]] = list(before.get("history", []))
         self.started = time.time() - before.get("seconds", 0.0)
 
+    def log_further(self, logs: dict | None = None) -> None:
+        if self.log:
+            self.log(self.history[self.logged :])
+            self.logged = len(self.history)
+
+    on_train_begin = on_train_end = log_further
+
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if self.checkpoint and epoch > self.checkpoint.epochs:
             progress = {name: getattr(self, name) for name in ("history", "best_loss", "best_epoch")}
             progress["seconds"] = time.time() - self.started
             self.checkpoint.save(self.model, self.best_weights, progress)
+        self.log_further()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}

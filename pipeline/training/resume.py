@@ -56,13 +56,13 @@ class Checkpoint:
             with np.load(self.path, allow_pickle=False) as stored:
                 progress = json.loads(str(stored["progress"]))
                 if progress.pop("digest") != self.digest:
-                    print(f"{self.name}: {self.path} is of other data, parameters or code: the training starts anew")
+                    print(f"{self.name}: {self.path} is of other data, parameters or code: training from epoch 1")
                     return
                 variables, best_weights = (
                     [stored[f"{kind}{i}"] for i in range(progress.pop(kind))] for kind in ("variable", "best")
                 )
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            print(f"{self.name}: {self.path} is damaged ({printable(str(error))}): the training starts anew")
+            print(f"{self.name}: {self.path} is damaged ({printable(str(error))}): training from epoch 1")
             return
         self.progress, self.variables, self.best_weights = progress, variables, best_weights
         print(f"{self.name}: continuing after epoch {self.epochs}, from {self.path}")

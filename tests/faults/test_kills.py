@@ -95,7 +95,7 @@ def finish(repo: Path, stage: str, log: Path) -> None:
 
 
 def check(repo: Path, finished: Path, stage: str) -> None:
-    """Everything is as it was: the lock, the outputs, one MLflow row, and no temporary files."""
+    """Everything is as it was: the lock, the outputs, one MLflow row, none that is RUNNING, and no temporary files."""
     assert (repo / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
     for output in finished_repository.stages(finished)[stage]:
         for path in [finished / output] if (finished / output).is_file() else (finished / output).rglob("*"):
@@ -104,6 +104,7 @@ def check(repo: Path, finished: Path, stage: str) -> None:
     digest = runs(store(finished))[0].data.tags["params.digest"]
     rows = runs(store(repo), f"tags.stage = '{stage}' and tags.`params.digest` = '{digest}'")
     assert [run.info.status for run in rows] == ["FINISHED"], (stage, rows)
+    assert not runs(store(repo), "attributes.status = 'RUNNING'")
 
 
 def everywhere(finished: Path, folder: Path, one: Callable[[str, Path, float], None]) -> int:

@@ -61,8 +61,8 @@ def stopped(message: str) -> list[str]:
 
 
 def cnn_rows(repo: Path) -> list[tuple[str, str, str]]:
-    """The run id, number of epochs and digest of each model row of the CNN."""
-    found = runs(store(repo), "tags.kind = 'model' and tags.model = 'cnn'")
+    """The run id, number of epochs and digest of each finished model row of the CNN."""
+    found = runs(store(repo), "attributes.status = 'FINISHED' and tags.kind = 'model' and tags.model = 'cnn'")
     return [(run.info.run_id, run.data.params["cnn.epochs"], run.data.tags["model.digest"]) for run in found]
 
 
