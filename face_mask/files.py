@@ -6,8 +6,9 @@ import glob
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,37 +33,51 @@ before_replacing: Callable[[Path], None] = allow
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; it replaces `path` on success and is removed on any error.
 
-    The temporary name has the suffix of `path`, by which many libraries choose the format. The content is on the disk
-    before the name is, so that a power failure leaves the old file or the new one.
+    It may become a file or a folder of files. The temporary name has the suffix of `path`, by which many libraries
+    choose the format. The content is on the disk before the name is, so that a power failure leaves the old file or the
+    new one; of folders, possibly neither.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    replaced = path.with_name(f".{os.getpid()}.{temporary.name}")
     try:
         yield temporary
-        flush(temporary)
+        for part in (*temporary.rglob("*"), temporary):
+            flush(part)
         before_replacing(path)
+        if path.is_dir() or (temporary.is_dir() and path.exists()):  # which no system replaces at once
+            path.replace(replaced)
         temporary.replace(path)
-        with suppress(OSError):  # some file systems cannot flush folders; the file is complete in any case
-            flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         before_replacing(path)  # if DVC removed the folder for a later run, this says so
         # The error of a write names no file, that of opening the temporary file not the one that the user knows.
-        if error.errno in NO_SPACE and error.filename in (None, str(temporary)):
+        if error.errno in NO_SPACE and str(error.filename or temporary).startswith(str(temporary)):
             error.filename = str(path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+        remove(replaced)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with what is in it, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes no read-only file
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Wait until a file, or the list of a folder's files, is on the disk."""
+    folder = path.is_dir()
+    with suppress(OSError) if folder else nullcontext():  # some file systems cannot flush folders
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows flushes no read-only file
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def clear_leftovers(path: Path) -> None:
@@ -71,7 +86,7 @@ def clear_leftovers(path: Path) -> None:
         prefix = leftover.name.removesuffix(path.name)
         pids = re.findall(r"\d+", prefix)
         if re.fullmatch(r"(\.\d+\.)+", prefix) and not any(is_writing(int(pid), leftover) for pid in pids):
-            leftover.unlink(missing_ok=True)
+            remove(leftover)
 
 
 def is_writing(pid: int, path: Path) -> bool:

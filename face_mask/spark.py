@@ -133,13 +133,14 @@ def check_java() -> None:
         raise UserError(f"Spark needs Java {JAVA} or later, and {command} is version {version[1]}: {remedy}")
 
 
-def check_master(master: str) -> None:
+def check_master(master: str, option: str = "--master ") -> None:
     """Raise UserError unless an address is of a kind that Spark knows, and a standalone master answers there.
 
-    Spark itself would try to connect for a minute. There may be several: spark://HOST:PORT,HOST:PORT.
+    Spark itself would try to connect for a minute. There may be several: spark://HOST:PORT,HOST:PORT. Messages have
+    `option` before the address.
     """
     if not master.startswith(MASTERS):
-        raise UserError(f"--master {master} is not a valid address: it begins with {', '.join(MASTERS)}")
+        raise UserError(f"{option}{master} is not a valid address: it begins with {', '.join(MASTERS)}")
     if not master.startswith("spark://"):
         return
     reason: object = "not spark://HOST:PORT"
@@ -150,12 +151,17 @@ def check_master(master: str) -> None:
             return
         except (OSError, ValueError, OverflowError) as error:
             reason = error if isinstance(error, OSError) else reason
-    raise UserError(f"--master {master} does not answer ({reason}): start it, or correct the address")
+    raise UserError(f"{option}{master} does not answer ({reason}): start it, or correct the address")
 
 
 @contextmanager
-def session(master: str | None = None) -> Iterator[SparkSession]:
-    """A Spark session, stopped at the end. Raises UserError if Spark, Java or the master is missing."""
+def session(
+    master: str | None = None, option: str = "--master ", name: str = "face-mask spark"
+) -> Iterator[SparkSession]:
+    """A Spark session, stopped at the end. Raises UserError if Spark, Java or the master is missing.
+
+    `option` is what messages have before the master's address, `name` what Spark's own pages show.
+    """
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # by spark-submit, which has started Java and knows the master
     master = master or (None if submitted else "local[*]")
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")  # of which nothing is used here
@@ -168,9 +174,9 @@ def session(master: str | None = None) -> Iterator[SparkSession]:
     if not submitted:
         check_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName("face-mask spark")
+    builder = SparkSession.builder.appName(name)
     if master:
-        check_master(master)
+        check_master(master, option)
         builder = builder.master(master)
     with tempfile.TemporaryDirectory() as folder:
         builder = builder.config("spark.sql.warehouse.dir", folder)  # by default a folder in the working directory
@@ -203,17 +209,26 @@ def one_line_errors() -> Iterator[None]:
                 f"a worker has {missing[1].lower()}: install face-mask[spark] there, in this version, or set"
                 " PYSPARK_PYTHON to the Python that has it"
             ) from None
-        if told := re.search(r"UserError: (.+)", str(error)):
-            raise UserError(f"a worker failed: {told[1]}") from None
+        if told := re.search(r"UserError: (.+)|^\w+: (\[Errno \d+\] .+)", str(error), re.MULTILINE):
+            raise UserError(f"a worker failed: {told[1] or told[2]}") from None
         raise
     except Py4JJavaError as error:
-        raise UserError(f"Spark failed: {first_line(error.java_exception.toString())}") from None
+        raise failure(error.java_exception.toString()) from None
     except Py4JNetworkError:
         raise UserError("Java has ended: its messages say why; if it lacked memory, set spark.driver.memory") from None
     except PySparkRuntimeError as error:
         raise UserError(f"Spark did not start: {first_line(str(error))}") from None
     except PySparkException as error:
-        raise UserError(f"Spark failed: {first_line(str(error))}") from None
+        raise failure(str(error)) from None
+
+
+def failure(text: str) -> UserError:
+    """The error for a message of Spark."""
+    if "Python worker exited unexpectedly" in text:
+        return UserError(
+            "a worker's Python was killed, most likely because the memory ran out: give workers more of it"
+        )
+    return UserError(f"Spark failed: {first_line(text)}")
 
 
 def first_line(text: str) -> str:

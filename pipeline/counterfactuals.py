@@ -3,8 +3,8 @@
     python -m pipeline.counterfactuals
 
 Reads data/split/; writes data/counterfactuals/images.npy, (n, size, size, 3) uint8, and manifest.csv, a row for each:
-kind, label, split, and the row of the image that was changed. Parameters: seed, augment.incorrect_as. Reads training
-and validation images only. Expect a minute on 2 cores.
+kind, label, split, and the row of the image that was changed. Parameters: seed, data.shard_images,
+augment.incorrect_as. Reads training and validation images only. Expect a minute on 2 cores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def main() -> None:
         manifest = packing.read_manifest()
         used = manifest[manifest["split"].isin(["train", "val"])]
         with files.replacing(packing.COUNTERFACTUALS_PATH) as path:
-            table = counterfactual_pool.write(path, used, p.seed, p.augment.incorrect_as == "without_mask")
+            incorrect = p.augment.incorrect_as == "without_mask"
+            table = counterfactual_pool.write(path, used, p.seed, incorrect, p.data.shard_images)
         files.write_csv(packing.COUNTERFACTUALS_PATH.with_name("manifest.csv"), table)
         kinds = table["kind"].value_counts().sort_index().to_dict()
         run.log({"images": len(table), "kinds": kinds})

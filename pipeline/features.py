@@ -4,31 +4,39 @@
 
 Reads data/split/images.npy and models/mobilenet_backbone.weights.h5; writes data/split/features.npy, (6, n, 1280)
 float32: the images, then the views of pipeline/dataset/views.py. `split` finds near-duplicates by them; train_mobilenet
-trains its head on the first and audit fits its classifier on it. Parameter: seed, which determines random weights.
+trains its head on the first and audit fits its classifier on it. Parameters: seed, which determines random weights, and
+data.shard_images.
 
-Expect 2 minutes for 7,553 images on 2 cores.
+Expect 2 minutes for 7,553 images on 2 cores. Runs on the Spark cluster that FACE_MASK_SPARK_MASTER names, if that is
+set: docs/spark.md.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
+from tqdm import tqdm
+
 from face_mask import errors, files
 from pipeline import tracking
-from pipeline.core import params
-from pipeline.dataset import packing, views
-from pipeline.models import mobilenet
-from pipeline.models.pooled_features import forward_function, write_pooled
-from pipeline.training import fit
+from pipeline.core import cluster, params
+from pipeline.dataset import packing, view_features, views
+from pipeline.models.pooled_features import BATCH, THREADS, write_pooled
 
 
 def main() -> None:
     with tracking.stage("features") as run:
-        fit.make_repeatable(params.load().seed)
-        images = packing.open_images()
-        forward = forward_function(mobilenet.starting_backbone(images.shape[1]))
-        with files.replacing(packing.FEATURES_PATH) as path:
-            write_pooled(path, forward, images, list(views.VIEWS.values()))
-        run.log({"images": len(images)})
-        run.report(f"{len(views.VIEWS)} views of {len(images)} images in {packing.FEATURES_PATH}")
+        p = params.load()
+        compute = partial(view_features.of_batch, seed=p.seed)
+        n = len(packing.open_images())
+        starts = range(0, n, BATCH)
+        with (
+            files.replacing(packing.FEATURES_PATH) as path,
+            cluster.ordered_map(compute, starts, lambda: map(partial(compute, threads=THREADS), starts)) as batches,
+        ):
+            write_pooled(path, tqdm(batches, "features", len(starts), unit="batch", delay=1), n, p.data.shard_images)
+        run.log({"images": n})
+        run.report(f"{len(views.VIEWS)} views of {n} images in {packing.FEATURES_PATH}")
 
 
 if __name__ == "__main__":

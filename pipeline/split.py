@@ -15,7 +15,7 @@ from face_mask import errors, files
 from face_mask.schema import SPLITS
 from pipeline import tracking
 from pipeline.core import params
-from pipeline.dataset import duplicates, exclusion, manifests, packing, similarity
+from pipeline.dataset import approximate, duplicates, exclusion, manifests, packing, similarity
 
 METRICS = Path("metrics/split.json")
 
@@ -33,8 +33,16 @@ def main() -> None:
         if descriptors is None:
             few = f"{len(usable)} images are fewer than {similarity.MIN_IMAGES}"
             print(f"split: {few}: near-duplicates are found by perceptual hash alone")
+        cells = None
+        if descriptors is not None and len(usable) > p.split.exact_up_to:
+            print(f"split: {len(usable)} images are more than split.exact_up_to: the search by features is approximate")
+            cells = approximate.fit_cells(descriptors)
         pairs, found_by = duplicates.find_pairs(
-            *packing.hashes_of(decoded.iloc[usable]), descriptors, p.split.hash_distance, similarity.thresholds(p.split)
+            *packing.hashes_of(decoded.iloc[usable]),
+            descriptors,
+            p.split.hash_distance,
+            similarity.thresholds(p.split),
+            cells,
         )
         manifest.loc[usable, "group"] = duplicates.group_by_pairs(len(usable), pairs)
         manifests.assign(manifest, usable, p.seed, p.split)
@@ -43,7 +51,7 @@ def main() -> None:
         splits = manifest["split"].to_numpy(dtype="<U16")[usable]
         result = manifests.summary(manifest, p.split.max_group) | {
             "pairs": found_by,
-            "largest_similarity_across": duplicates.across_splits(descriptors, splits),
+            "largest_similarity_across": duplicates.across_splits(descriptors, splits, cells),
         }
         files.write_json(METRICS, result)
         run.log(result, artifacts=[METRICS, packing.MANIFEST_PATH])

@@ -32,6 +32,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
             print(f"{self.name}: {line}")
 
     monkeypatch.setattr(context.StageRun, "finish", finish)
+    monkeypatch.setattr(context.Curves, "send", lambda self: None)
     return calls
 
 

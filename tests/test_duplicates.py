@@ -84,6 +84,29 @@ def test_pairs_across_blocks_are_found(monkeypatch):
     assert {(3, 500), (3, 999), (500, 999)} == {tuple(pair) for pair in pairs.tolist()}
 
 
+@pytest.mark.parametrize("distance", range(17))
+def test_every_distance_finds_the_pairs_of_the_definition(distance, monkeypatch):
+    monkeypatch.setattr(perceptual_hash, "PAIRS_AT_ONCE", 50)
+    rng = np.random.default_rng(distance)
+    hashes = rng.integers(0, 2**64, 300, dtype=np.uint64)
+    for i in range(200, 300):  # copies with up to 18 other bits, also in one band alone
+        start = rng.integers(0, 46) if i % 2 else 0
+        bits = rng.choice(18 if i % 2 else 64, i % 19, replace=False) + start
+        hashes[i] = hashes[i - 100] ^ np.bitwise_or.reduce(np.uint64(1) << bits.astype(np.uint64), initial=np.uint64(0))
+    mirrored = np.roll(hashes, 7)
+    near = np.bitwise_count(hashes[:, None] ^ hashes) <= distance
+    near |= np.bitwise_count(hashes[:, None] ^ mirrored) <= distance
+    expected = np.argwhere(np.triu(near, 1))
+    found = perceptual_hash.near_pairs(hashes, mirrored, distance)
+    assert found.dtype == np.int64 and np.array_equal(found, expected) and len(found) > 300
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_fewer_than_two_hashes_have_no_pairs(n):
+    hashes = np.zeros(n, np.uint64)
+    assert perceptual_hash.near_pairs(hashes, hashes, 6).shape == (0, 2)
+
+
 @settings(max_examples=60)
 @given(n=st.integers(1, 40), links=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=30))
 def test_groups_are_the_connected_components_numbered_by_first_appearance(n, links):

@@ -194,7 +194,9 @@ def test_a_downscaled_image_keeps_the_detail_of_the_minimum_side_only():
 def features_of(backbone: keras.Model, images: np.ndarray, path: Path) -> np.ndarray:
     """(2, n, 1280) features of the images and of their mirror images."""
     views = [lambda batch: batch, lambda batch: batch[:, :, ::-1]]
-    pooled_features.write_pooled(path, pooled_features.forward_function(backbone), images, views)
+    forward, starts = pooled_features.forward_function(backbone), range(0, len(images), pooled_features.BATCH)
+    batches = (pooled_features.pool_views(images[i : i + pooled_features.BATCH], forward, views) for i in starts)
+    pooled_features.write_pooled(path, batches, len(images))
     return np.load(path)
 
 

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 from face_mask.errors import UserError
 from pipeline.core import params
-from pipeline.dataset import duplicates, manifests, packing, similarity, views
+from pipeline.dataset import approximate, duplicates, manifests, packing, similarity, views
 from pipeline.dataset.similarity import Descriptors
 
 KINDS = ("whole", "rotated", "upper")
@@ -84,7 +84,7 @@ def test_the_views_are_those_of_the_descriptors():
 
 
 def test_the_features_file_has_all_views_and_the_plain_features_first(tmp_path, monkeypatch):
-    from pipeline.models.pooled_features import BATCH, write_pooled
+    from pipeline.models.pooled_features import BATCH, pool_views, write_pooled
 
     monkeypatch.chdir(tmp_path)
     packing.FEATURES_PATH.parent.mkdir(parents=True)
@@ -93,7 +93,8 @@ def test_the_features_file_has_all_views_and_the_plain_features_first(tmp_path, 
     def forward(batch: np.ndarray) -> np.ndarray:
         return batch.reshape(len(batch), -1)[:, ::7].astype(np.float32)
 
-    write_pooled(packing.FEATURES_PATH, forward, pixels, list(views.VIEWS.values()))
+    batches = (pool_views(batch, forward, list(views.VIEWS.values())) for batch in (pixels[:BATCH], pixels[BATCH:]))
+    write_pooled(packing.FEATURES_PATH, batches, len(pixels))
     written = packing.open_view_features()
     assert written.shape == (6, BATCH + 3, 28) and written.dtype == np.float32
     assert np.array_equal(written[0], forward(pixels)) and np.array_equal(packing.open_features(), written[0])
@@ -314,3 +315,45 @@ def test_no_two_images_above_a_threshold_end_in_different_splits(seed, copies, m
     assert manifests.summary(manifest, max_group)["cross_split_duplicates"] == 0
     sizes = manifest.groupby("group")["path"].transform("size")
     assert (splits[sizes > max_group] == "train").all()
+
+
+# Approximate search
+
+
+def described(n: int, copies: int) -> Descriptors:
+    descriptors = duplicates.describe(faces_with_copies(n, copies), np.arange(n))
+    assert descriptors is not None
+    return descriptors
+
+
+def test_with_every_cell_probed_the_approximate_search_is_exact(monkeypatch):
+    monkeypatch.setattr(approximate, "ROWS_AT_ONCE", 250)
+    monkeypatch.setattr(approximate, "PROBED", 1000)
+    descriptors = described(600, 150)
+    cells = approximate.fit_cells(descriptors)
+    assert cells.images.shape == (98, descriptors.images.shape[1])  # 4 √600
+    assert np.linalg.norm(cells.images, axis=1) == pytest.approx(1, abs=1e-5)
+    splits = np.array(["train", "test", "val", "surplus"] * 150)
+    for kind in KINDS:
+        found = approximate.near_pairs(descriptors, kind, 0.3, cells)
+        assert found.dtype == np.int64
+        assert found.tolist() == sorted(similarity.near_pairs(descriptors, kind, 0.3).tolist())
+        assert len(found) > 100 or kind == "rotated"
+    exact, across = (duplicates.across_splits(descriptors, splits, choice) for choice in (None, cells))
+    for kind in KINDS:
+        assert across[kind] == pytest.approx(exact[kind], abs=1e-5)
+
+
+def test_the_approximate_search_finds_most_pairs_invents_none_and_is_repeatable():
+    descriptors = described(3000, 1000)
+    exact = {tuple(pair) for pair in similarity.near_pairs(descriptors, "whole", 0.5).tolist()}
+    found = [approximate.near_pairs(descriptors, "whole", 0.5, approximate.fit_cells(descriptors)) for _ in range(2)]
+    assert np.array_equal(found[0], found[1])
+    pairs = {tuple(pair) for pair in found[0].tolist()}
+    assert len(exact) >= 1000 and pairs <= exact and len(pairs) >= 0.98 * len(exact)
+
+
+def test_splits_without_images_have_no_largest_similarity():
+    descriptors = described(600, 10)
+    across = duplicates.across_splits(descriptors, np.full(600, "train"), approximate.fit_cells(descriptors))
+    assert across == dict.fromkeys(KINDS, dict.fromkeys(("test_train", "val_train", "test_val")))

@@ -26,6 +26,7 @@ EXEMPT = {
     "pipeline/tracking/": "logs what a stage passes to it or stops the stage, and returns nothing",
     "pipeline/training/resume.py": "continues an interrupted training, which changes no bit: tests/test_resume.py",
     "pipeline/core/params.py": "checks params.yaml; the values themselves are dependencies by `params:`",
+    "pipeline/core/cluster.py": "where a function runs, which changes no bit: tests/test_spark_prepare.py",
     "pipeline/core/quiet.py": "silences TensorFlow's log",
     "face_mask/settings.py": "checks params.yaml, as pipeline/core/params.py does",
     "face_mask/errors.py": "messages and exit codes of errors, after which a stage has no outputs",

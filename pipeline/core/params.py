@@ -35,6 +35,7 @@ class Data(Section):
     path: str | None
     synthetic_per_class: Count
     max_bad_fraction: Proportion
+    shard_images: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def path_is_set_if_needed(self) -> Data:
@@ -53,6 +54,7 @@ class Split(Section):
     rotated_similarity: Annotated[float, Field(gt=0, le=1, strict=False)]
     upper_similarity: Annotated[float, Field(gt=0, le=1, strict=False)]
     max_group: Annotated[int, Field(ge=2)]
+    exact_up_to: Annotated[int, Field(ge=0)]
     exclude: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="after")

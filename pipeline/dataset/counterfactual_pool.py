@@ -7,7 +7,7 @@ are drawn with the fabrics, outlines, styles and objects of the family "training
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -77,21 +77,22 @@ def change_chunk(rows: list[tuple[int, str]], seed: int, incorrect: bool) -> tup
     return packed, pd.DataFrame(entries, columns=["kind", "label", "source_row"])
 
 
-def write(path: Path, rows: pd.DataFrame, seed: int, incorrect: bool) -> pd.DataFrame:
+def write(path: Path, rows: pd.DataFrame, seed: int, incorrect: bool, shard_images: int = 0) -> pd.DataFrame:
     """Write the changed copies of the images `rows` of the manifest into one packed array.
 
-    Returns a row for each copy: kind, label, split and source_row.
+    Returns a row for each copy: kind, label, split and source_row. See packing.write_array for `shard_images`.
     """
     items = list(zip(rows["row"].tolist(), rows["label"].tolist(), strict=True))
     chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
-    size, tables = packing.open_images().shape[1], []
-    with path.open("wb") as file, tqdm(total=len(items), unit="image", desc="counterfactuals", delay=1) as bar:
-        packing.write_header(file, 0, size)
-        for pixels, table in ordered_map(partial(change_chunk, seed=seed, incorrect=incorrect), chunks):
-            file.write(pixels.tobytes())
-            tables.append(table)
-            bar.update(min(CHUNK, len(items) - bar.n))
-        result = pd.concat(tables, ignore_index=True)
-        file.seek(0)
-        packing.write_header(file, len(result), size)  # of the same length: NumPy leaves room for the number of rows
+    tables: list[pd.DataFrame] = []
+    with tqdm(total=len(items), unit="image", desc="counterfactuals", delay=1) as bar:
+
+        def changed_pixels() -> Iterator[np.ndarray]:
+            for pixels, table in ordered_map(partial(change_chunk, seed=seed, incorrect=incorrect), chunks):
+                yield pixels
+                tables.append(table)
+                bar.update(min(CHUNK, len(items) - bar.n))
+
+        packing.write_array(path, changed_pixels(), None, shard_images)
+    result = pd.concat(tables, ignore_index=True)
     return result.merge(rows[["row", "split"]].rename(columns={"row": "source_row"}), "left", validate="many_to_one")

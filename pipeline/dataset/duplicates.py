@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.dataset import perceptual_hash, similarity
+from pipeline.dataset import approximate, perceptual_hash, similarity
 
 
 def describe(features: np.ndarray, rows: np.ndarray) -> similarity.Descriptors | None:
@@ -25,16 +25,22 @@ def find_pairs(
     descriptors: similarity.Descriptors | None,
     hash_distance: int,
     thresholds: Mapping[str, float],
+    cells: approximate.Cells | None = None,
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Find all near-duplicate pairs (m, 2) int64, and count those found by hash only, by features only, and by both.
 
-    `thresholds` has a similarity for each kind of similarity.COMPARISONS; the pairs of each kind are counted too.
+    `thresholds` has a similarity for each kind of similarity.COMPARISONS; the pairs of each kind are counted too. With
+    `cells`, those by features are found approximately.
     """
     by_hash = perceptual_hash.near_pairs(hashes, mirrored_hashes, hash_distance)
-    by_kind = {
-        kind: np.empty((0, 2), np.int64) if descriptors is None else similarity.near_pairs(descriptors, kind, threshold)
-        for kind, threshold in thresholds.items()
-    }
+    by_kind = {}
+    for kind, threshold in thresholds.items():
+        if descriptors is None:
+            by_kind[kind] = np.empty((0, 2), np.int64)
+        elif cells is None:
+            by_kind[kind] = similarity.near_pairs(descriptors, kind, threshold)
+        else:
+            by_kind[kind] = approximate.near_pairs(descriptors, kind, threshold, cells)
     by_features = np.unique(np.concatenate(list(by_kind.values())), axis=0)
     every, found_by = np.unique(np.concatenate([by_hash, by_features]), axis=0, return_counts=True)
     both = int((found_by == 2).sum())
@@ -62,8 +68,13 @@ def size_histogram(groups: np.ndarray, max_group: int) -> dict[str, int]:
     }
 
 
-def across_splits(descriptors: similarity.Descriptors | None, splits: np.ndarray) -> dict[str, dict]:
-    """The largest similarity of each kind between images of two splits, by pair of splits; `splits` (n,) names."""
+def across_splits(
+    descriptors: similarity.Descriptors | None, splits: np.ndarray, cells: approximate.Cells | None = None
+) -> dict[str, dict]:
+    """The largest similarity of each kind between images of two splits, by pair of splits; `splits` (n,) names.
+
+    With `cells`, it is approximate: the largest that is found.
+    """
     found: dict[str, dict] = {}
     for kind in similarity.COMPARISONS:
         found[kind] = {}
@@ -71,6 +82,9 @@ def across_splits(descriptors: similarity.Descriptors | None, splits: np.ndarray
             largest = None
             if descriptors is not None and (splits == a).any() and (splits == b).any():
                 parts = descriptors.rows(splits == a), descriptors.rows(splits == b)
-                largest = float(similarity.max_similarity(*parts, kind).max())
+                if cells is None:
+                    largest = float(similarity.max_similarity(*parts, kind).max())
+                else:
+                    largest = approximate.max_similarity(*parts, kind, cells)
             found[kind][f"{a}_{b}"] = largest
     return found

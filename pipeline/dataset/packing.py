@@ -1,12 +1,17 @@
-"""Memory-mapped arrays with one row per image, and the manifest that describes each row."""
+"""Memory-mapped arrays with one row per image, and the manifest that describes each row.
+
+An array is a .npy file, or with data.shard_images a folder of that name with .npy files 00000.npy, 00001.npy, … that
+have the next rows each.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
 import numpy as np
 import pandas as pd
@@ -21,6 +26,7 @@ MANIFEST_PATH = Path("data/split/manifest.csv")
 PREDICTIONS_PATH = Path("data/predictions.csv")
 SUSPECTS_PATH = Path("data/audit/label_issues.csv")
 COUNTERFACTUALS_PATH = Path("data/counterfactuals/images.npy")
+SHARD = "{:05d}.npy"
 # Hashes that consist of digits would be read as numbers.
 TEXT: dict[str, type] = {"perceptual_hash": str, "mirrored_hash": str, "content_hash": str}
 
@@ -29,6 +35,68 @@ def write_header(file: BinaryIO, rows: int, size: int) -> None:
     """Write the header of a .npy file of `rows` images; their pixels are appended later, so none is held in memory."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size, 3)}
     np.lib.format.write_array_header_1_0(file, header)
+
+
+def write_array(path: Path, parts: Iterable[np.ndarray], n: int | None, shard_images: int = 0, axis: int = 0) -> None:
+    """Write an array of `n` rows along `axis`, given in parts along it in order, which are all that is held in memory.
+
+    With `shard_images`, `path` becomes a folder of .npy files with so many rows each, the last with fewer. Along axis
+    0, `n` may be None: as many rows as the parts have.
+    """
+    size, done, first = shard_images or n or 2**62, 0, 0
+    if shard_images:
+        path.mkdir()
+    for part in parts:
+        while part.shape[axis] or not first:  # an array without rows has a file too
+            shard, row = divmod(done, size)
+            now, part = np.split(part, [min(size - row, part.shape[axis])], axis)
+            added, row_shape = now.shape[axis], now.shape[axis + 1 :]
+            rows = row + added if n is None else min(size, n - shard * size)
+            # Not into a memory map: where the disk is full, writing to one kills the process.
+            with (path / SHARD.format(shard) if shard_images else path).open("r+b" if row else "wb") as file:
+                if row == 0 or n is None:  # in a header, NumPy leaves room for any number of rows
+                    shape = (*now.shape[:axis], rows, *row_shape)
+                    header = {"descr": np.lib.format.dtype_to_descr(now.dtype), "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    first = file.tell()
+                row_bytes = math.prod(row_shape) * now.itemsize
+                for i, block in enumerate(now.reshape(math.prod(now.shape[:axis]), added, *row_shape)):
+                    file.seek(first + (i * rows + row) * row_bytes)
+                    file.write(block.tobytes())
+            done += added
+
+
+class Shards:
+    """An array (n, …) in memory-mapped parts along its first axis, of which rows can be read as from one array."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts, self.dtype = parts, parts[0].dtype
+        self.ends = np.cumsum([len(part) for part in parts])
+        self.shape = (int(self.ends[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        """Read a row, or the rows of a slice or of an array of integers or booleans."""
+        index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
+        if index.dtype == bool and index.shape == (len(self),):
+            index = np.flatnonzero(index)
+        if index.ndim > 1 or (index.size and index.dtype.kind not in "iu"):
+            raise IndexError(f"rows of shards are read by integers, slices and arrays, not by {rows!r}")
+        if index.size and not -len(self) <= index.min() <= index.max() < len(self):
+            raise IndexError(f"rows {index.min()}…{index.max()} of {len(self)}")
+        index = np.where(index < 0, index + len(self), index).astype(np.int64)
+        shard = np.searchsorted(self.ends, index, side="right")
+        if index.ndim == 0:
+            return self.parts[int(shard)][int(index - self.ends[shard])]
+        result = np.empty((len(index), *self.shape[1:]), self.dtype)
+        for k in np.unique(shard):
+            result[shard == k] = self.parts[k][index[shard == k] - self.ends[k]]  # the same row, counted from the end
+        return result
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.concatenate(self.parts).astype(dtype or self.dtype, copy=False)
 
 
 def open_images(path: str | Path = IMAGES_PATH, stage: str = "decode") -> np.ndarray:
@@ -44,24 +112,45 @@ def open_features() -> np.ndarray:
 def open_view_features() -> np.ndarray:
     """(6, n, 1280) float32, memory-mapped, read-only: the same for each of views.VIEWS; the first is the image.
 
-    Raises UserError if they are missing, damaged, or not those of the images array, whose length the tables have.
+    A list of six arrays if they are in shards. Raises UserError if they are missing, damaged, or not those of the
+    images array, whose length the tables have.
     """
-    features = open_array(FEATURES_PATH, "features")
-    if IMAGES_PATH.exists() and (n := len(open_images())) != features.shape[1]:
-        raise UserError(
-            f"{FEATURES_PATH} is of {features.shape[1]} images, but {IMAGES_PATH} has {n}: run `dvc repro features`"
-        )
-    return features
+    parts = open_parts(FEATURES_PATH, "features", axis=1)
+    length = sum(part.shape[1] for part in parts)
+    if IMAGES_PATH.exists() and (n := len(open_images())) != length:
+        raise UserError(f"{FEATURES_PATH} is of {length} images, but {IMAGES_PATH} has {n}: run `dvc repro features`")
+    if len(parts) == 1:
+        return parts[0]
+    return cast(np.ndarray, [Shards([part[view] for part in parts]) for view in range(len(parts[0]))])
 
 
 def open_array(path: str | Path, stage: str) -> np.ndarray:
-    """Open the array that `stage` wrote, memory-mapped, read-only. Raises UserError if it is missing or damaged."""
+    """Open the array that `stage` wrote, memory-mapped, read-only. Raises UserError if it is missing or damaged.
+
+    One in shards is not an ndarray, but has what is used of one: see Shards.
+    """
+    parts = open_parts(path, stage)
+    return parts[0] if len(parts) == 1 else cast(np.ndarray, Shards(parts))
+
+
+def open_parts(path: str | Path, stage: str, axis: int = 0) -> list[np.ndarray]:
+    """The array that `stage` wrote, in its parts along `axis`: its shards, or the only one."""
+    path = Path(path)
+    shards = sorted(path.iterdir()) if path.is_dir() else [path]
+    expected = [SHARD.format(k) for k in range(max(len(shards), 1))]
+    if path.is_dir() and (missing := sorted({*expected} - {shard.name for shard in shards})):
+        raise damaged(path, f"it has no {missing[0]}", stage)
     try:
-        return np.load(path, mmap_mode="r")
+        parts = [np.load(shard, mmap_mode="r") for shard in shards]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro {stage}`") from None
     except (ValueError, EOFError) as error:
         raise damaged(path, error, stage) from None
+    lengths = [part.shape[axis] for part in parts if part.ndim > axis]
+    alike = {(part.dtype, part.shape[:axis], part.shape[axis + 1 :]) for part in parts}
+    if len(alike) > 1 or (len(parts) > 1 and (len({*lengths[:-1]}) > 1 or lengths[-1] > lengths[0])):
+        raise damaged(path, "its shards do not fit together", stage)
+    return parts
 
 
 def read_manifest(path: str | Path = MANIFEST_PATH) -> pd.DataFrame:

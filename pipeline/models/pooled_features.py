@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from pipeline.dataset import packing
 from pipeline.models.frozen import frozen
 
 BATCH = 32
-THREADS = 2  # batches at once: TensorFlow runs many of the backbone's operations on one core
+THREADS = 2  # views at once: TensorFlow runs many of the backbone's operations on one core
 View = Callable[[np.ndarray], np.ndarray]
 
 
@@ -34,23 +34,20 @@ def forward_function(backbone: keras.Model) -> Callable[[np.ndarray], np.ndarray
     return forward_in_batches
 
 
-def write_pooled(
-    path: Path, forward: Callable[[np.ndarray], np.ndarray], images: np.ndarray, views: Sequence[View]
-) -> None:
-    """Write the features of (n, s, s, 3) raw pixels 0…255 to a .npy file: (views, n, 1280) float32.
+def pool_views(
+    batch: np.ndarray, forward: Callable[[np.ndarray], np.ndarray], views: Sequence[View], threads: int = THREADS
+) -> np.ndarray:
+    """(views, b, 1280) float32: the features of (b, s, s, 3) raw pixels 0…255 in each view.
 
-    Each of `views` turns a batch of images into others of the same shape. Memory does not grow with n.
+    Each of `views` turns a batch of images into others of the same shape; `threads` are computed at once.
     """
-    # Not into a memory map: where the disk is full, writing to one kills the process.
-    with path.open("wb") as file, ThreadPoolExecutor(THREADS) as threads:
-        for start in tqdm(range(0, len(images), BATCH), desc="features", unit="batch", delay=1):
-            batch = images[start : start + BATCH]
-            features = np.stack(list(threads.map(lambda view, batch=batch: forward(view(batch)), views)))
-            if start == 0:
-                shape = (len(views), len(images), features.shape[2])
-                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                first = file.tell()
-            for i, of_view in enumerate(features.astype("<f4", copy=False)):
-                file.seek(first + (i * len(images) + start) * of_view[0].nbytes)
-                file.write(of_view.tobytes())
+    with ThreadPoolExecutor(threads) as pool:
+        return np.stack(list(pool.map(lambda view: forward(view(batch)), views)))
+
+
+def write_pooled(path: Path, batches: Iterable[np.ndarray], n: int, shard_images: int = 0) -> None:
+    """Write the features of n images to a .npy file, (views, n, 1280) float32, from those of their batches in order.
+
+    See packing.write_array for `shard_images`. Memory does not grow with n.
+    """
+    packing.write_array(path, (batch.astype("<f4", copy=False) for batch in batches), n, shard_images, axis=1)

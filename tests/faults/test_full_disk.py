@@ -94,8 +94,7 @@ def main():
     if sys.argv[1] == "hdf5":
         saving.save(model, "cnn")
     with files.replacing("features.npy") as path:
-        forward = lambda images: np.zeros((len(images), 1280), np.float32)
-        pooled_features.write_pooled(path, forward, np.zeros((9, 8, 8, 3), np.uint8), [lambda batch: batch])
+        pooled_features.write_pooled(path, [np.zeros((1, 9, 1280), np.float32)], 9)
 
 errors.run(main)
 """
