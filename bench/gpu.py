@@ -3,7 +3,8 @@
     python -m bench.gpu [--workspace FOLDER] [--out FILE]
 
 For both models, both precisions and two batch sizes, prints one JSON line with the median seconds of a step of each
-kind and `busy`, the first as a fraction of the second: how much of the time the input pipeline keeps the GPU busy.
+kind and `supplied`, the first divided by the second: the fraction of the time for which the GPU does not wait for the
+input pipeline. That is not its utilization.
 Before them, the rate of the matrix product in both precisions. The workspace is one in which `dvc repro` has run.
 docs/training_devices.md has the figures of a run.
 """
@@ -92,7 +93,7 @@ def of_steps(name: str, p: params.Params, precision: Precision, batch_size: int)
         "precision": precision,
         "step": alone,
         "step with input": beside,
-        "busy": alone / beside,
+        "supplied": alone / beside,
         "images/s": batch_size / beside,
     }
 

@@ -341,10 +341,16 @@ check = Nothing().check
 """
 NO_RESUME = """
 class Checkpoint:
-    epochs, progress, best_weights = 0, {}, []
+    epochs, progress, best_weights, digest = 0, {}, [], ""
     def __init__(self, name, also=()): pass
     def save(self, *args): pass
     def clear(self): pass
+"""
+NO_CLUSTER = """
+from contextlib import contextmanager
+@contextmanager
+def ordered_map(function, items, locally):
+    yield locally()
 """
 NO_QUIET = """
 from contextlib import nullcontext as stderr_closed
@@ -367,6 +373,7 @@ def test_modules_that_no_stage_lists_as_dependencies_cannot_change_an_output(rep
     for path, code in (
         ("pipeline/tracking.py", NO_TRACKING),
         ("pipeline/training/resume.py", NO_RESUME),
+        ("pipeline/core/cluster.py", NO_CLUSTER),
         ("pipeline/core/quiet.py", NO_QUIET),
         ("face_mask/quiet.py", NO_QUIET),
         ("face_mask/errors.py", NO_ERRORS),

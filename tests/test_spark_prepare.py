@@ -88,7 +88,7 @@ def test_a_task_returns_what_went_wrong_except_what_may_succeed_at_the_next_atte
     with pytest.raises(OSError, match="Input/output"):
         cluster.compute(0, read, str(tmp_path))
     error, _ = cluster.compute(2, invert, str(tmp_path / "gone"))
-    assert str(error) == f"a worker has no folder {tmp_path}/gone: share it at this path with all workers"
+    assert str(error) == f"a worker cannot see the folder {tmp_path}/gone: mount it at this path on all workers"
 
 
 def test_a_replaced_archive_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY), "TF_NUM_INTRAOP_THREADS": "1", "TF
 def ordered_map(
     function: Callable[[Item], Result], items: Sequence[Item], locally: Callable[[], Iterable[Result]]
 ) -> Iterator[Iterable[Result]]:
-    """Yield what gives `function(item)` in the order of `items`: computed on Spark, or else by `locally()`.
+    """Yield an iterable of `function(item)` in the order of `items`, computed on Spark or, without it, by `locally()`.
 
     Spark is used if the environment variable FACE_MASK_SPARK_MASTER has the address of its master. The working
     directory and the environment of this process must be at the same paths on all workers. `function` must be of an
@@ -102,7 +102,7 @@ def compute(item: Item, function: Callable[[Item], Result], folder: str) -> tupl
     An OSError is raised here: Spark tries the task again, up to four times, on any worker.
     """
     if not Path(folder).is_dir():
-        return UserError(f"a worker has no folder {folder}: share it at this path with all workers"), None
+        return UserError(f"a worker cannot see the folder {folder}: mount it at this path on all workers"), None
     os.chdir(folder)
     try:
         return None, function(item)

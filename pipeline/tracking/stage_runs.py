@@ -149,8 +149,8 @@ def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tup
 
 
 def has_part_of(client: MlflowClient, run: Run, curves: Mapping[tuple[str, int], float]) -> bool:
-    """Whether the run of a training that did not end has nothing but a part of these curves, of which files have six
-    digits."""
+    """Whether the run of a training that did not end has only points of these curves, so that it may be their
+    beginning. Values are compared to six digits, which is what files have."""
     if run.info.status == "FINISHED" or "model.digest" in run.data.tags or not curves:
         return False
     found = logged_points(client, run).items()

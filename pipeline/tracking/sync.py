@@ -1,4 +1,4 @@
-"""Update MLflow from DVC's files, which are authoritative: a cached stage logs nothing, nor one without a store."""
+"""Update MLflow from DVC's files, which are authoritative: stages that DVC restores from its cache log nothing."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def used_other_weights(path: str, weights: str) -> bool:
 def add_stages(client: MlflowClient, parent: Run) -> list[str]:
     """Create the runs that stages in dvc.lock lack below `parent`, from their parameters there and their outputs.
 
-    Returns their names. Those are left out whose parameters have changed since, or an output that would be logged, and
-    those without any. The trainings' are the models' rows. Raises UserError if dvc.lock is damaged.
+    Returns their names. Left out are the trainings, which are the models' rows, stages without outputs to log, and
+    stages whose parameters or logged outputs have changed since. Raises UserError if dvc.lock is damaged.
     """
     tags = {"mlflow.parentRunId": parent.info.run_id}
     runs = search_runs(client, parent.info.experiment_id, tags)
