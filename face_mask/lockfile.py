@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,14 @@ def checked(path: Path, root: Path = Path()) -> Path:
 
 
 def check_inputs(stage: str, root: Path = Path()) -> None:
-    """Raise UserError if a file that `stage` reads, by dvc.yaml, is not the one that dvc.lock records for its stage.
+    """Raise UserError if an output that `stage` reads, by dvc.yaml, is not the one that dvc.lock records for its stage.
 
     DVC does not notice if its cache is damaged: it restores the damage. Reads every such file once: 600 MB a second.
     """
     found = outputs(root)
     deps = read(root / GRAPH).get(stage, {}).get("deps", ()) if found else ()
     for dep in deps:
-        if dep in found and (path := root / dep).is_file() and file_md5(path) != found[dep][1]:
+        if dep in found and (path := root / dep).exists() and any_md5(path) != found[dep][1]:
             raise mismatch(Path(dep), *found[dep])
 
 
@@ -94,6 +95,15 @@ def mismatch(path: Path, stage: str, md5: str) -> UserError:
 
 def damaged(path: Path) -> UserError:
     return UserError(f"{path} is damaged: restore it with `git checkout {path}`")
+
+
+def any_md5(path: Path) -> str:
+    """MD5 of a file or a folder, as DVC records it: that of a folder is of the list of its files, in JSON."""
+    if not path.is_dir():
+        return file_md5(path)
+    names = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
+    listed = json.dumps([{"md5": file_md5(path / name), "relpath": name} for name in names])
+    return f"{hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
 def file_md5(path: Path) -> str:

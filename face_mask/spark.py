@@ -205,6 +205,10 @@ def one_line_errors() -> Iterator[None]:
         yield
     except PythonException as error:  # raised by Python code on a worker
         if missing := re.search(r"ModuleNotFoundError: (No module named \S+)", str(error)):
+            if missing[1].startswith("No module named 'pipeline"):
+                raise UserError(
+                    "a worker cannot see the repository: mount it at the same path on all workers, its environment too"
+                ) from None
             raise UserError(
                 f"a worker has {missing[1].lower()}: install face-mask[spark] there, in this version, or set"
                 " PYSPARK_PYTHON to the Python that has it"

@@ -174,6 +174,20 @@ def test_a_file_that_dvc_lock_has_otherwise_is_refused_and_every_other_passes(he
         models.find("mobilenet", folder=Path("models/exported"))
 
 
+def test_an_input_that_is_a_folder_is_compared_with_dvc_lock(here: Path) -> None:
+    for name, content in (("00000.npy", b"a"), ("00001.npy", b"b")):
+        (here / "data/images.npy").mkdir(parents=True, exist_ok=True)
+        (here / "data/images.npy" / name).write_bytes(content)
+    (here / "dvc.yaml").write_text("stages: {split: {deps: [data/images.npy]}}")
+    # The digest that `dvc add` of DVC 3.67 gives such a folder.
+    digest = "7ac226645efe906a89429a096c7580b2.dir"
+    (here / "dvc.lock").write_text(f"stages: {{decode: {{outs: [{{path: data/images.npy, md5: {digest}}}]}}}}")
+    lockfile.check_inputs("split")
+    (here / "data/images.npy/00001.npy").write_bytes(b"c")
+    with pytest.raises(UserError, match=r"^data/images\.npy does not match dvc\.lock"):
+        lockfile.check_inputs("split")
+
+
 @pytest.mark.parametrize("text", ["stages: [", "\x00", "stages: {export: {outs: [3]}}", "stages: {export: 3}", "3"])
 def test_a_damaged_dvc_lock_is_one_line(here: Path, text: str) -> None:
     put(here / litert.MODELS, "mobilenet")

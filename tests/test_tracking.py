@@ -322,6 +322,26 @@ def test_a_training_with_another_state_starts_a_run_and_replaces_the_killed_one(
     assert begun(state="", dead=True).run_id != begun(state="").run_id  # not declared: nothing to compare
 
 
+def test_a_run_never_has_the_curves_of_two_trainings(store: Path) -> None:
+    killed = begun(rows=2, dead=True)
+    begun()  # started over, since its checkpoint was lost
+    other = [row | {"val_accuracy": row["val_accuracy"] + 0.01} for row in history(0)]
+    train("cnn", history=other)
+    [row] = rows()
+    assert row.info.run_id != killed.run_id
+    assert points(row.info.run_id) == [(one["epoch"], one["val_accuracy"]) for one in other]
+
+
+def test_a_corrected_clock_does_not_end_a_training(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = begun()
+    created = tracking_runs.psutil.Process.create_time
+    monkeypatch.setattr(tracking_runs.psutil.Process, "create_time", lambda process: created(process) + 3)
+    stage_runs.log_stage("split", params={}, started=time.time())
+    assert client().get_run(training.run_id).info.status == "RUNNING"
+    train("cnn")
+    assert rows()[0].info.run_id == training.run_id
+
+
 def test_runs_of_killed_processes_do_not_stay_running(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = begun(dead=True)
     alive = begun("mobilenet")
@@ -618,8 +638,10 @@ def test_sync_adds_the_runs_that_stages_lack(store: Path, capsys: pytest.Capture
 
 def test_sync_without_models_says_what_to_do(store: Path) -> None:
     shutil.rmtree("models")
+    killed = begun(dead=True)
     with pytest.raises(UserError, match="dvc checkout"):
         sync.main()
+    assert client().get_run(killed.run_id).info.status == "KILLED"
 
 
 def test_sync_after_an_experiment_finds_its_rows(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ EXPERIMENT = "face-mask"
 KIND = "mlflow.experimentKind", "custom_model_development"  # else `mlflow ui` opens on its page for language models
 HEADLINES = ("best.val_loss", "val.accuracy", "test.accuracy", "unseen.accuracy")  # of each model, in the parent run
 PROCESS = "process"  # the tag of a run that is RUNNING while its process lives: that of a training
+CLOCK_SECONDS = 10  # by which the system's clock may be corrected while a process lives
 LOCK_SECONDS = 300  # logging takes a second, creating the database six, either of them minutes on a busy machine
 
 
@@ -123,8 +125,13 @@ def end_abandoned(client: MlflowClient, experiment_id: str) -> None:
 
 def this_process() -> str:
     """The value of the tag PROCESS for this process; a process identifier alone may be given again to another."""
-    process = psutil.Process()
-    return f"{process.pid} {process.create_time():.0f}"
+    return described(os.getpid())
+
+
+@cache
+def described(pid: int) -> str:
+    """A process and when it was created, asked only once, because that changes if the system's clock is set."""
+    return f"{pid} {psutil.Process(pid).create_time():.0f}"
 
 
 def is_running(run: Run) -> bool:
@@ -134,7 +141,7 @@ def is_running(run: Run) -> bool:
     try:
         pid, created = run.data.tags.get(PROCESS, "").split()
         process = psutil.Process(int(pid))
-        return abs(process.create_time() - int(created)) <= 1 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(process.create_time() - int(created)) <= CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE
     except (ValueError, psutil.Error):
         return False
 

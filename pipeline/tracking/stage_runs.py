@@ -87,7 +87,10 @@ def log_training(
     rows: Any = history if not hasattr(history, "to_dict") else history.to_dict("records")
     with warn_on_failure(f"train_{model}"), parent_run() as (client, parent):
         found = find_children(client, parent, f"train_{model}")
-        run = next((one for one in found if is_begun_here(one)), None)
+        # Its points may be others: if models/.resume/ is lost, a training starts over in its run, and a GPU need not
+        # repeat its digits.
+        points = curve_points(rows)
+        run = next((one for one in found if is_begun_here(one) and has_part_of(client, one, points)), None)
         older = [one for one in found if one is not run]
         same = [run for run in older if run.data.tags.get("model.digest") == digest][:1]
         kept = {k: v for one in same for k, v in one.data.metrics.items() if not k.startswith(CURVES)}
@@ -131,7 +134,7 @@ def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tup
     rows = [one for one in find_children(client, parent, f"train_{model}") if not is_running(one)]
     run = next((one for one in rows if one.data.tags.get("model.digest") == digest), None)
     curves = curve_points(history := read_history(model))
-    if run is None and (run := next((one for one in rows if has_part_of(client, one, curves)), None)):
+    if run is None and curves and (run := next((one for one in rows if has_part_of(client, one, curves)), None)):
         claim(client, run, digest)
     run = run or create_child(client, parent, f"train_{model}", {"model": model, "model.digest": digest})
     n_params, n_metrics = log_missing(
@@ -151,7 +154,7 @@ def model_row(client: MlflowClient, parent: Run, model: str, digest: str) -> tup
 def has_part_of(client: MlflowClient, run: Run, curves: Mapping[tuple[str, int], float]) -> bool:
     """Whether the run of a training that did not end has only points of these curves, so that it may be their
     beginning. Values are compared to six digits, which is what files have."""
-    if run.info.status == "FINISHED" or "model.digest" in run.data.tags or not curves:
+    if run.info.status == "FINISHED" or "model.digest" in run.data.tags:
         return False
     found = logged_points(client, run).items()
     return all(math.isclose(value, curves.get(point, math.nan), rel_tol=1e-5, abs_tol=1e-6) for point, value in found)

@@ -96,8 +96,6 @@ def sync() -> None:
     """Update each model's row from DVC's files, add the runs of other stages, and print what was done; idempotent."""
     paths = {model: workspace() / "models" / f"{model}.weights.h5" for model in MODELS}
     present = {model: weights_digest(path) for model, path in paths.items() if path.is_file()}
-    if not present:
-        raise UserError("models/ has no weights: run `dvc repro`, or `dvc checkout` to restore them from the cache")
     with parent_run(adopt=True) as (client, parent):
         for model, digest in present.items():
             run, n_params, n_metrics = model_row(client, parent, model, digest)
@@ -123,6 +121,8 @@ def sync() -> None:
             print(f"tracking: {model} in {parent.info.run_name}: {added}")
         if stages := add_stages(client, parent):
             print(f"tracking: runs added from dvc.lock and its files: {', '.join(stages)}")
+    if not present:
+        raise UserError("models/ has no weights: run `dvc repro`, or `dvc checkout` to restore them from the cache")
     for model in set(MODELS) - set(present):
         print(f"tracking: models/{model}.weights.h5 is missing and left out: run `dvc repro train_{model}`")
 
