@@ -33,8 +33,9 @@ def main() -> None:
         with (
             files.replacing(packing.FEATURES_PATH) as path,
             cluster.ordered_map(compute, starts, lambda: map(partial(compute, threads=THREADS), starts)) as batches,
+            tqdm(batches, "features", len(starts), unit="batch", delay=1) as bar,  # ends its line before an error's
         ):
-            write_pooled(path, tqdm(batches, "features", len(starts), unit="batch", delay=1), n, p.data.shard_images)
+            write_pooled(path, bar, n, p.data.shard_images)
         run.log({"images": n})
         run.report(f"{len(views.VIEWS)} views of {n} images in {packing.FEATURES_PATH}")
 

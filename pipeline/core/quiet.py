@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -56,5 +57,6 @@ def without(names: tuple[str, ...]) -> Iterator[None]:
 def install() -> None:
     """Install the import hook; the package's __init__ calls it before anything can import TensorFlow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # missing GPUs, CPU instructions: after the import
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # advice on tf.function, in the middle of a stage's lines
     if "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, QuietTensorFlow())

@@ -76,7 +76,7 @@ def check(consequence: str) -> None:
         return
     if _taken.dvc != dvc_process():
         raise UserError(f"DVC was ended while the stage ran: {consequence}; {AGAIN}")
-    now = selected(as_text(settings.read(workspace() / params.PATH)), _taken.names) if _taken.names else {}
+    now = selected(as_text(saved_params()), _taken.names) if _taken.names else {}
     for name in sorted(_taken.params.keys() | now.keys()):
         before, after = (values.get(name, "missing") for values in (_taken.params, now))
         if before != after:
@@ -87,6 +87,16 @@ def check(consequence: str) -> None:
     for path in sorted(_taken.digests.keys() | found.keys()):
         if _taken.digests.get(path) != found.get(path):
             raise UserError(f"{relative(path)} changed while the stage ran: {consequence}; {AGAIN}")
+
+
+def saved_params() -> dict[str, Any]:
+    """The values in params.yaml, read again after a second if it is not valid, since an editor may be saving it."""
+    path = workspace() / params.PATH
+    try:
+        return settings.read(path)
+    except UserError:
+        time.sleep(1)
+        return settings.read(path)
 
 
 def declaration(stage: str, values: dict[str, Any]) -> dict[str, Any]:
