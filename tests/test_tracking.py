@@ -150,6 +150,17 @@ def test_parameters_read_like_yaml() -> None:
     assert shown == ["0.5", "1", "true", "null", "kaggle", "1e-05", "1e-05", "[16, 32]"]
 
 
+def test_params_are_read_again_if_an_editor_is_saving_them(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = Path("params.yaml").read_text()
+    Path("params.yaml").write_text("")
+    monkeypatch.setattr(snapshot.time, "sleep", lambda seconds: Path("params.yaml").write_text(content))
+    assert snapshot.saved_params()["seed"] is not None
+    Path("params.yaml").write_text("")
+    monkeypatch.setattr(snapshot.time, "sleep", lambda seconds: None)
+    with pytest.raises(UserError, match="holds no keys"):
+        snapshot.saved_params()
+
+
 def test_one_row_a_model(store: Path) -> None:
     import mlflow
     import pandas as pd
