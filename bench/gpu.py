@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from bench import trainers
 from bench.measure import ROOT
-from face_mask import errors
+from face_mask import cores, errors
 from face_mask.errors import UserError
 from pipeline.core import params
 from pipeline.models import cnn, mobilenet
@@ -101,7 +101,7 @@ def of_steps(name: str, p: params.Params, precision: Precision, batch_size: int)
 def rows(p: params.Params) -> Iterator[dict]:
     gpus = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
-    yield {"device": details.get("device_name", "processor"), "cores": os.cpu_count(), "tensorflow": tf.__version__}
+    yield {"device": details.get("device_name", "processor"), "cores": cores.available(), "tensorflow": tf.__version__}
     for dtype in PRECISIONS:
         yield {"matrix product": dtype, "TFLOP/s": product_rate(dtype)}
     for name, usual in (("cnn", p.cnn.batch_size), ("mobilenet", p.mobilenet.batch_size)):

@@ -59,9 +59,9 @@ def exported(workspace: str) -> Path:
 
 def batches(workspace: str, model: str, count: str) -> Measure:
     """Arrays classified per second, on all cores: a copy of the model per thread, as in the API."""
-    from face_mask import litert, workers
+    from face_mask import cores, litert
 
-    copies = [litert.load(exported(workspace) / f"{model}.float32.tflite") for _ in range(workers.cores())]
+    copies = [litert.load(exported(workspace) / f"{model}.float32.tflite") for _ in range(cores.available())]
     images = np.random.default_rng(0).integers(256, size=(int(count), SIZE, SIZE, 3), dtype=np.uint8)
     parts = np.array_split(images, len(copies))
     pool = ThreadPoolExecutor(len(copies))

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from face_mask import decoding, inputs, litert, models, prevalence, workers
+from face_mask import cores, decoding, inputs, litert, models, prevalence
 from face_mask.classifier import FaceClassifier, FoundFaces, Prediction
 from face_mask.decoding import BadImage
 from face_mask.errors import UserError
@@ -86,7 +86,7 @@ class FaceMaskDetector:
 
         Raises what `predict` raises, for the first image for which it does.
         """
-        images, threads = list(images), threads or workers.cores()
+        images, threads = list(images), threads or cores.available()
         at_once = max(1, min(litert.LARGE_BATCH, len(images) // (4 * threads)))  # the last parts end about together
         parts = [images[start : start + at_once] for start in range(0, len(images), at_once)]
         with ThreadPoolExecutor(threads) as pool:

@@ -98,7 +98,7 @@ class FaceClassifier:
         return FoundFaces(detections, decoding.to_square(rgb, self.size)[None])
 
     def predict_found(self, images: Sequence[FoundFaces]) -> list[list[Prediction]]:
-        """Classify the faces of several images in batches: a list per image. They are the same as one by one."""
+        """Classify the faces of several images in batches: a list for each, with the results of one image at a time."""
         if not images:
             return []
         probabilities = self.classify(np.concatenate([one.pixels for one in images]))

@@ -35,7 +35,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     It may become a file or a folder of files. The temporary name has the suffix of `path`, by which many libraries
     choose the format. The content is on the disk before the name is, so that a power failure leaves the old file or the
-    new one; of folders, possibly neither.
+    new one. No system replaces a folder in one step: the old one is renamed first, and gets its name back if the new
+    one cannot take it. A power failure between the two leaves neither under that name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         for part in (*temporary.rglob("*"), temporary):
             flush(part)
         before_replacing(path)
-        if path.is_dir() or (temporary.is_dir() and path.exists()):  # which no system replaces at once
+        if path.is_dir() or (temporary.is_dir() and path.exists()):
             path.replace(replaced)
         temporary.replace(path)
         flush(path.parent)
@@ -58,6 +59,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
+        if replaced.exists() and not path.exists():
+            replaced.replace(path)
         remove(temporary)
         remove(replaced)
 

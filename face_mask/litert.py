@@ -41,10 +41,10 @@ def path_of(name: str, number_format: str = "float32", folder: Path = MODELS) ->
 def load(path: Path, sha256: str | None = None) -> Classify:
     """Load a LiteRT file as a function from raw pixels (n, s, s, 3) uint8 to P(with_mask), (n,) float32.
 
-    The function runs several images at a time on one core, or one if the file takes no more, as those of earlier
-    versions; the probabilities are the same. It is not thread-safe: on several cores each thread has one of its own,
-    which is faster than a batch on all cores. It holds the whole file, so that it does not matter what becomes of the
-    file afterwards. It raises UserError for an output that is not a number in 0…1.
+    The function runs several images at a time on one core, or one at a time if the file takes no more, as with files
+    of earlier versions; the probabilities are the same. It is not thread-safe: on several cores each thread has a
+    function of its own, which is faster than a batch on all cores. It holds the whole file, so that it does not matter
+    what becomes of the file afterwards. It raises UserError for an output that is not a number in 0…1.
     Raises UserError if the file is missing or damaged, or if `sha256` is given and is not the file's.
     """
     return to_function(read(path, sha256), path)

@@ -86,10 +86,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def mismatch(path: Path, stage: str, md5: str) -> UserError:
+    listed = " and the files that it lists" if md5.endswith(".dir") else ""
     return UserError(
         f"{path} does not match {LOCK}: run `dvc checkout --force {path}`, or `dvc repro` after running a stage by"
-        f" hand; if that changes nothing, DVC's cache is damaged: delete files/md5/{md5[:2]}/{md5[2:]} in it (its"
-        f" folder: `dvc cache dir`), then run `dvc pull {path}` or `dvc repro --force --single-item {stage}`"
+        f" hand; if that changes nothing, DVC's cache is damaged: delete files/md5/{md5[:2]}/{md5[2:]}{listed} in it"
+        f" (its folder: `dvc cache dir`), then run `dvc pull {path}` or `dvc repro --force --single-item {stage}`"
     )
 
 

@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from face_mask import annotate, errors, inputs, models, outputs, prevalence, quiet, workers
+from face_mask import annotate, cores, errors, inputs, models, outputs, prevalence, quiet, workers
 from face_mask.classifier import Prediction
 from face_mask.errors import Parser, UserError, printable
 from face_mask.prevalence import Rates
@@ -115,7 +115,7 @@ def predict(args: argparse.Namespace) -> None:
     copies = annotate.output_paths(resolved, args.annotate, args.inputs) if args.annotate else [None] * len(resolved)
     classifier = model.load()
     uncalibrated = models.uncalibrated(classifier)
-    threads = min(workers.cores(), max(1, sum(one.is_image_file for one in resolved)))
+    threads = min(cores.available(), max(1, sum(one.is_image_file for one in resolved)))
     to_predictions = predictor(workers.Copies(classifier, model.load), args.faces)
     to_dict = partial(
         outputs.to_dict, threshold=threshold, detected=args.faces == "auto", calibration=classifier.calibration

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,14 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
-from face_mask import ahead, classifier, errors, events, models, streams, video
+from face_mask import ahead, classifier, cores, errors, events, models, streams, video
 from face_mask.classifier import FaceClassifier
 from face_mask.cropping import intersection_over_union
 from face_mask.schema import MODELS, WITH_MASK, WITHOUT_MASK
 from face_mask.session import Session
 from face_mask.tracker import Face
 
-DETECTING = min(4, os.cpu_count() or 1) - 1  # threads, beside the one that reads, classifies and tracks
+DETECTING = min(4, cores.available()) - 1  # threads, beside the one that reads, classifies and tracks
 
 
 def replay_video(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from face_mask import detector, encoded, errors, listening, models
+from face_mask import cores, detector, encoded, errors, listening, models
 from face_mask.__main__ import version
 from face_mask.classifier import FaceClassifier
 from face_mask.models import Model
@@ -37,7 +36,7 @@ MAX_BODY = 16 << 20  # bytes of a request
 MAX_ROWS = 1000  # images in a request
 MAX_REQUESTS = 8  # that are received or classified at once; more are refused, so that memory stays bounded
 BODY_SECONDS = 60.0  # in which a request's body must arrive
-THREADS = max(1, min(4, os.cpu_count() or 1))
+THREADS = max(1, min(4, cores.available()))
 FORMATS = ("dataframe_records", "dataframe_split")
 
 

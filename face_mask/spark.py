@@ -213,8 +213,8 @@ def one_line_errors() -> Iterator[None]:
                 f"a worker has {missing[1].lower()}: install face-mask[spark] there, in this version, or set"
                 " PYSPARK_PYTHON to the Python that has it"
             ) from None
-        if told := re.search(r"UserError: (.+)|^\w+: (\[Errno \d+\] .+)", str(error), re.MULTILINE):
-            raise UserError(f"a worker failed: {told[1] or told[2]}") from None
+        if reported := re.search(r"UserError: (.+)|^\w+: (\[Errno \d+\] .+)", str(error), re.MULTILINE):
+            raise UserError(f"a worker failed: {reported[1] or reported[2]}") from None
         raise
     except Py4JJavaError as error:
         raise failure(error.java_exception.toString()) from None

@@ -6,7 +6,6 @@ image more than there are threads is in memory.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -22,11 +21,6 @@ from face_mask.video import Frame
 LARGE_PIXELS = 16_000_000  # larger images take up to half a gigabyte each to decode: one at a time
 
 Frames = Iterable[tuple[Frame, list[Prediction]]]  # the frames of an input, and the faces in each
-
-
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Copies:

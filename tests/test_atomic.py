@@ -101,6 +101,24 @@ def test_a_refused_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: 
         aside.write_text("new")
 
 
+def test_a_folder_whose_successor_cannot_be_renamed_gets_its_name_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rename = tmp_path / "images.npy", Path.replace
+    path.mkdir()
+    (path / "00000.npy").write_text("old")
+    with pytest.raises(PermissionError), files.replacing(path) as aside:
+        aside.mkdir()
+
+        def refuse(self: Path, target: Path) -> Path:
+            if self == aside:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "replace", refuse)
+    assert names(tmp_path) == ["images.npy"] and (path / "00000.npy").read_text() == "old"
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_full_disk_is_one_line(code: int, capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:

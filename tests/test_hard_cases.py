@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from face_mask import cores
 from face_mask.conformal import Calibration
 from face_mask.schema import LABELS, MODELS
 from pipeline import draw_hard_cases, hard_cases_eval
-from pipeline.core import parallel
 from pipeline.dataset import hard_cases, packing, unseen
 from pipeline.drawing import compositing, face_mesh, geometry, masks, objects
 from pipeline.hard_cases import colours, conditions, drawn_set, subsets
@@ -218,7 +218,7 @@ def stages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(context.StageRun, "finish", lambda run: None)
     monkeypatch.setattr(context, "check", lambda: None)
-    monkeypatch.setattr(parallel, "cores", lambda: 1)
+    monkeypatch.setattr(cores, "available", lambda: 1)
     few = [case for case in CASES if case.name in ("surgical", "under_nose", "cup", "sunglasses", "noise", "face_24")]
     monkeypatch.setattr(drawn_set, "CASES", few)
     Path("params.yaml").write_text(PARAMS.read_text(encoding="utf-8"), encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from face_mask import cores
 from face_mask.errors import UserError
 from pipeline.core import parallel
 
@@ -51,7 +52,7 @@ def exit_suddenly(number: int) -> int:
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(cores, "available", lambda: 2)
 
 
 def test_results_are_in_order() -> None:

@@ -81,6 +81,12 @@ def test_rows_are_read_as_from_one_array() -> None:
             shards[wrong]
 
 
+def test_shards_are_read_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "SHARD", "{:d}.npy")  # as from the shard 100000 on: 10.npy is sorted before 2.npy
+    packing.write_array(Path("a.npy"), [faces(23)], 23, 2)
+    assert np.array_equal(packing.open_images("a.npy")[:], faces(23))
+
+
 def test_features_in_shards_are_those_of_one_file() -> None:
     features = np.random.default_rng(0).normal(size=(6, 23, 8)).astype(np.float32)
     packing.write_array(packing.IMAGES_PATH, [faces(23)], 23, 10)

@@ -161,7 +161,7 @@ def test_both_stages_write_the_bytes_of_the_local_path_though_a_worker_is_killed
 
     for path in paths:
         path.unlink()
-    monkeypatch.setattr(decode_archive, "CHUNK", 8)  # many jobs
+    monkeypatch.setattr(decode_archive, "CHUNK_BYTES", 8 * 3 * 64**2)  # many jobs
     monkeypatch.setattr(cluster, "results_of", results_of)
     decode.main()
     assert len(jobs) > 9 and started[-1].poll() is not None and started[0].poll() is None

@@ -19,9 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from face_mask import cores
 from face_mask.errors import UserError
 from face_mask.schema import LABELS
-from pipeline.core import parallel
 from pipeline.synthetic import faces
 from pipeline.synthetic.faces import HARD_NEGATIVES, draw_image, variant, write_archive
 
@@ -136,7 +136,7 @@ def test_archive_has_the_layout_of_the_published_data_set(tmp_path: Path) -> Non
 def test_archive_is_the_same_in_process_and_from_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_archive(tmp_path / "one.zip", 6, seed=9)
     monkeypatch.setattr(faces, "CHUNK", 1)  # twelve chunks: more than are in progress at a time
-    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(cores, "available", lambda: 2)
     write_archive(tmp_path / "two.zip", 6, seed=9)
     monkeypatch.undo()
     write_archive(tmp_path / "other.zip", 6, seed=10)

@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from face_mask import cropping, decoding, detector
+from face_mask import cores, cropping, decoding, detector
 from face_mask.cropping import intersection_over_union
 from face_mask.errors import UserError
 from pipeline import end_to_end
-from pipeline.core import parallel
 from pipeline.core.values import flatten
 from pipeline.dataset import face_crops, unseen
 from pipeline.scoring.detection import detected_face_metrics, detection_metrics, match
@@ -141,7 +140,7 @@ def stage(
     The manifest is as unseen_faces writes it; `left_out` are paths marked as near-duplicates of training images.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(parallel, "cores", lambda: 1)  # starting processes does not pay for six images
+    monkeypatch.setattr(cores, "available", lambda: 1)  # starting processes does not pay for six images
     values = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"image_size": 32}
     Path("params.yaml").write_text(yaml.safe_dump(values))
     Path("models").mkdir()

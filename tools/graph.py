@@ -31,6 +31,7 @@ EXEMPT = {
     "face_mask/settings.py": "checks params.yaml, as pipeline/core/params.py does",
     "face_mask/errors.py": "messages and exit codes of errors, after which a stage has no outputs",
     "face_mask/lockfile.py": "compares files with dvc.lock, and ends in an error if they differ",
+    "face_mask/cores.py": "how many workers or threads compute, which changes no result",
     "face_mask/models.py": "which model the commands use; stages name the file that they read",
     "face_mask/quiet.py": "silences the logs of native code",
     "face_mask/streams.py": "live streams, which no stage reads; face_mask/replay.py has files as well",

@@ -6,19 +6,18 @@ Pillow, the detector and LiteRT release the GIL while they compute: two threads 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from face_mask import models
+from face_mask import cores, models
 from face_mask.classifier import Prediction, to_predictions
 from face_mask.live import frames
 from face_mask.settings import Settings
 
-THREADS = max(1, min(4, os.cpu_count() or 1))
+THREADS = max(1, min(4, cores.available()))
 MAX_FACES = 64  # of a frame, those with the highest scores: it bounds the time that one frame takes
 
 

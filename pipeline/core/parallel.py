@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 import signal
 import sys
@@ -16,15 +15,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
+from face_mask import cores
 from face_mask.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class WorkerDied(Exception):
@@ -82,7 +77,7 @@ def ordered_map(function: Callable[[Item], Result], items: Sequence[Item]) -> It
     and the items must be picklable, and a script must call this below `if __name__ == "__main__":`. With one core or
     one item it computes in this process. Raises UserError if a worker process dies.
     """
-    count = min(cores(), len(items))
+    count = min(cores.available(), len(items))
     if count < 2 or not can_spawn():
         yield from map(function, items)
         return

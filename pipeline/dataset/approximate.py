@@ -68,7 +68,7 @@ def nearest(vectors: np.ndarray, centres: np.ndarray, number: int) -> np.ndarray
 def blocks(a: Descriptors, b: Descriptors, kind: str, cells: Cells) -> Iterator[tuple[np.ndarray, ...]]:
     """Yield rows of a's images (r,), rows of b's (m,), and similarities (r, m) float32, for each cell.
 
-    a's images have the views that similarity.COMPARISONS has on the left, b's those on the right, not the reverse.
+    Of each pair of views in similarity.COMPARISONS, the left one is taken from a and the right one from b.
     """
     centres = cells.upper if kind == "upper" else cells.images
     for left, right in COMPARISONS[kind]:

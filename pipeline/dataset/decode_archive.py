@@ -17,7 +17,7 @@ from pipeline.core.parallel import ordered_map
 from pipeline.dataset import packing, perceptual_hash
 from pipeline.sources import archives
 
-CHUNK = 128  # images that a worker decodes at a time: 6 MB of pixels at 128×128
+CHUNK_BYTES = 6 << 20  # of pixels that a worker decodes at a time: 128 images of 128×128
 COLUMNS = ["content_hash", "perceptual_hash", "mirrored_hash", "width", "height", "format", "bad"]
 
 
@@ -57,7 +57,8 @@ def decode_all(archive: Path, members: list[str], size: int, images_path: Path, 
     See packing.write_array for `shard_images`.
     """
     tables: list[pd.DataFrame] = []
-    chunks = [members[i : i + CHUNK] for i in range(0, len(members), CHUNK)]
+    chunk = max(1, CHUNK_BYTES // (3 * size**2))
+    chunks = [members[i : i + chunk] for i in range(0, len(members), chunk)]
     decode = partial(decode_chunk, archive=archive, size=size)
     with (
         tqdm(total=len(members), unit="image", desc="decode", delay=1) as bar,

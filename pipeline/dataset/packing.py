@@ -1,7 +1,7 @@
 """Memory-mapped arrays with one row per image, and the manifest that describes each row.
 
-An array is a .npy file, or with data.shard_images a folder of that name with .npy files 00000.npy, 00001.npy, … that
-have the next rows each.
+An array is a .npy file, or, with data.shard_images, a folder of that name with the files 00000.npy, 00001.npy, … (the
+shards), each of which has the next rows.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def write_header(file: BinaryIO, rows: int, size: int) -> None:
 def write_array(path: Path, parts: Iterable[np.ndarray], n: int | None, shard_images: int = 0, axis: int = 0) -> None:
     """Write an array of `n` rows along `axis`, given in parts along it in order, which are all that is held in memory.
 
-    With `shard_images`, `path` becomes a folder of .npy files with so many rows each, the last with fewer. Along axis
-    0, `n` may be None: as many rows as the parts have.
+    With `shard_images`, `path` becomes a folder of .npy files with that many rows each; the last may have fewer. Along
+    axis 0, `n` may be None: then the array has all rows of the parts.
     """
     size, done, first = shard_images or n or 2**62, 0, 0
     if shard_images:
@@ -67,7 +67,7 @@ def write_array(path: Path, parts: Iterable[np.ndarray], n: int | None, shard_im
 
 
 class Shards:
-    """An array (n, …) in memory-mapped parts along its first axis, of which rows can be read as from one array."""
+    """Memory-mapped parts of an array (n, …) along its first axis, whose rows can be read as if it were one array."""
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
         self.parts, self.dtype = parts, parts[0].dtype
@@ -85,7 +85,7 @@ class Shards:
         if index.ndim > 1 or (index.size and index.dtype.kind not in "iu"):
             raise IndexError(f"rows of shards are read by integers, slices and arrays, not by {rows!r}")
         if index.size and not -len(self) <= index.min() <= index.max() < len(self):
-            raise IndexError(f"rows {index.min()}…{index.max()} of {len(self)}")
+            raise IndexError(f"rows {index.min()} to {index.max()} are not all among {len(self)} rows")
         index = np.where(index < 0, index + len(self), index).astype(np.int64)
         shard = np.searchsorted(self.ends, index, side="right")
         if index.ndim == 0:
@@ -136,7 +136,8 @@ def open_array(path: str | Path, stage: str) -> np.ndarray:
 def open_parts(path: str | Path, stage: str, axis: int = 0) -> list[np.ndarray]:
     """The array that `stage` wrote, in its parts along `axis`: its shards, or the only one."""
     path = Path(path)
-    shards = sorted(path.iterdir()) if path.is_dir() else [path]
+    # By number: from 100,000 on, names have more than five digits.
+    shards = sorted(path.iterdir(), key=lambda one: (len(one.name), one.name)) if path.is_dir() else [path]
     expected = [SHARD.format(k) for k in range(max(len(shards), 1))]
     if path.is_dir() and (missing := sorted({*expected} - {shard.name for shard in shards})):
         raise damaged(path, f"it has no {missing[0]}", stage)

@@ -6,13 +6,13 @@ Validation has the same proportion of them as training, so that the best epoch i
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from face_mask import cores
 from pipeline.dataset import packing
 from pipeline.training.augmentation import augment
 
@@ -83,14 +83,14 @@ def training_batches(
         return pixels, np.eye(2, dtype=np.float32)[classes]
 
     def make(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # Not stateful, as `gather` depends on the number alone: TensorFlow would call it for one batch after the other.
+        # `gather` depends on the number alone. TensorFlow would call a stateful function for one batch at a time.
         pixels, one_hot = tf.numpy_function(gather, [number], [tf.uint8, tf.float32], stateful=False)
         pixels.set_shape([None, *images.pixels.shape[1:]])
         one_hot.set_shape([None, 2])
         return augment(pixels, tf.stack([seed, tf.cast(number, tf.int32)]), **changes), one_hot
 
     # Half of the cores make batches, which on two cores is one at a time: the other computes the training's steps.
-    at_once = max(1, (os.cpu_count() or 1) // 2)
+    at_once = max(1, cores.available() // 2)
     return tf.data.Dataset.counter(first).map(make, num_parallel_calls=at_once).prefetch(4)
 
 

@@ -21,7 +21,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from face_mask import files
+from face_mask import cores, files
 from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline import (
@@ -36,7 +36,6 @@ from pipeline import (
     unseen_download,
     unseen_faces,
 )
-from pipeline.core import parallel
 from pipeline.dataset import hard_cases, packing, unseen
 from pipeline.reporting import inputs
 from pipeline.tracking import context
@@ -46,7 +45,7 @@ from tests.test_end_to_end import SMALL
 from tests.test_unseen_download import png
 
 Seen = Callable[[str], None]
-WORKERS = pytest.mark.skipif(parallel.cores() < 2, reason="with one core there are no workers")
+WORKERS = pytest.mark.skipif(cores.available() < 2, reason="with one core there are no workers")
 
 
 def with_images(folder: Path, with_mask: int, without_mask: int, *, alike: bool = False, bad: bool = False) -> Path:
