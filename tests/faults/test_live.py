@@ -160,6 +160,9 @@ def test_connections_without_a_request_are_closed(folder, seen):
             # Silent, in the middle of a header, or a complete request; no answer is read.
             sock.sendall((b"", b"GET / HTTP/1.1\r\nHost: ", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")[number % 3])
         started = time.monotonic()
+        while live.process.num_fds() < before + 60:  # until then, it has not accepted those without a whole request
+            assert time.monotonic() < started + 10
+            time.sleep(0.01)
         while live.process.num_fds() > before:
             assert time.monotonic() < started + 30
             time.sleep(0.2)
