@@ -90,7 +90,7 @@ def nothing_to_do(options: Options) -> list[Row]:
                     {"ours": [seconds]},
                     higher_is_better=False,
                     how="In the same copy, once.",
-                    note=f"{len(stages)} stages ran: {', '.join(stages) or 'none'}.",
+                    note=f"Stages that ran: {', '.join(stages) or 'none'}.",
                 )
             )
     return rows
