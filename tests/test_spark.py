@@ -253,6 +253,25 @@ def test_a_folder_has_every_image_once_with_the_rows_of_the_python_api(
 
 
 @needs_spark
+def test_every_file_is_listed_with_its_length_whatever_its_name(started: Any, tmp_path: Path) -> None:
+    names = (
+        "a.jpg",
+        "b; isDirectory=true; c/[1]/d; isDirectory=false; length=7; e.jpg",
+        "f/g\nh:i.jpg",
+        "f/ü.txt",
+        "_j",
+    )
+    for length, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(length))
+    (tmp_path / "empty").mkdir()
+    listed = {f"file:{tmp_path}/{name}": length for length, name in enumerate(names)}
+    assert sorted(spark.files_below(started, str(tmp_path))) == sorted(listed.items())
+    assert spark.files_below(started, f"{tmp_path}/a.jpg") == [(f"file:{tmp_path}/a.jpg", 0)]
+    assert spark.files_below(started, f"{tmp_path}/empty") == []
+
+
+@needs_spark
 def test_a_list_and_parquet_have_the_same_rows_and_a_result_is_replaced_only_if_told(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
