@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use, which a container or `taskset` may limit."""
+"""How many CPU cores this process may use: `taskset` or a container's set of CPUs may limit it, a quota is not seen."""
 
 from __future__ import annotations
 
