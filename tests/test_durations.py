@@ -73,3 +73,15 @@ def test_without_a_store_it_prints_one_line_and_creates_none(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "no run with these parameters: run `dvc repro` first" in done.stderr
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_peak_memory_is_that_of_one_process():
+    """A new process starts with the peak of the one that started it: a sum would count the stage twice."""
+    code = (
+        "import resource, subprocess, sys; from pipeline.tracking import values\n"
+        "large = b'1' * 300_000_000; subprocess.run([sys.executable, '-c', ''], check=True)\n"
+        "print(values.resource_usage(0.0)['peak_memory_mb'], resource.getrusage(0).ru_maxrss * 1.024e-3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    peak, own = map(float, done.stdout.split())
+    assert own > 300 and peak == pytest.approx(own, rel=0.1)

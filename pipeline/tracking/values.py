@@ -57,7 +57,8 @@ def weights_digest(path: str | Path) -> str:
 
 
 def resource_usage(started: float) -> dict[str, float]:
-    """Seconds since `started`, and the peak memory of this process and its largest child."""
-    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    """Seconds since `started`, and the peak memory of the largest process: this one or one that it started."""
+    # Not the sum: a new process starts with the peak of the one that started it, even if it only runs `git`.
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return {"seconds": round(time.time() - started, 3), "peak_memory_mb": round(peak * unit / 1e6, 1)}
