@@ -51,6 +51,8 @@ BATCH_IMAGES, BATCH_BYTES = 64, 32 << 20
 # What a file counts beside its bytes when Spark fills the 128 MB of a task. By default it is 4 MB: tasks of 32 images,
 # which take half a second, and a sixth of a second more each. 1 MB makes them up to four times as large.
 OPEN_COST = "spark.sql.files.openCostInBytes"
+# Into how many tasks Spark divides a list of paths to look them up. By default it is 10,000: nearly one for each path.
+LISTING_TASKS = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
 IGNORED = "Spark ignores files and folders whose names begin with _ or ."
 COLON = "Spark does not read files whose names have a colon"
 UNREADABLE = "the file system did not deliver the file"
@@ -192,8 +194,10 @@ def session(
             spark = builder.getOrCreate()
             spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_IMAGES))
             spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BATCH_BYTES))
-            if not spark.sparkContext.getConf().contains(OPEN_COST):
-                spark.conf.set(OPEN_COST, str(1 << 20))
+            chosen = spark.sparkContext.getConf()
+            for option, value in ((OPEN_COST, 1 << 20), (LISTING_TASKS, 4 * spark.sparkContext.defaultParallelism)):
+                if not chosen.contains(option):
+                    spark.conf.set(option, str(value))
         try:
             yield spark
         finally:
@@ -331,20 +335,26 @@ def find_images(spark: SparkSession, args: argparse.Namespace) -> Images:
 
 def from_paths(spark: SparkSession, paths: Iterable[str]) -> Images:
     """The images at these paths."""
-    expected, present = {}, []
-    for text in paths:
-        system, path = locate(spark, text)
-        name = path.toString()
+    from py4j.protocol import Py4JJavaError
+
+    to_path, configuration = spark._jvm.org.apache.hadoop.fs.Path, spark.sparkContext._jsc.hadoopConfiguration()
+    expected: dict[str, str] = {}
+    present = []
+    for text in paths:  # with few calls of Java, see files_below
+        path = to_path(text)
+        system = path.getFileSystem(configuration)
+        try:
+            name, is_folder, length = described(system.getFileStatus(path).toString())
+        except Py4JJavaError as error:
+            if error.java_exception.getClass().getSimpleName() != "FileNotFoundException":
+                raise
+            expected[system.makeQualified(path).toString()] = "no such file"
+            continue
         if name in expected:  # as `a.jpg` and `./a.jpg` are: Spark would read it twice
             continue
-        if not system.exists(path):
-            expected[name] = "no such file"
-        elif (status := system.getFileStatus(path)).isDirectory():
-            expected[name] = "a folder, not an image"
-        else:
-            expected[name] = reason(path.getName(), status.getLen())
-            if expected[name] != COLON:
-                present.append(literally(name))
+        expected[name] = "a folder, not an image" if is_folder else reason(name.rpartition("/")[2], length)
+        if not is_folder and expected[name] != COLON:
+            present.append(literally(name))
     if not present:  # Spark wants at least one
         return Images(spark.createDataFrame([], "path string, content binary"), expected)
     return Images(readable(binary_files(spark).load(present)), expected)

@@ -280,13 +280,19 @@ def test_a_list_and_parquet_have_the_same_rows_and_a_result_is_replaced_only_if_
     missing = f"file:{tmp_path}/images/gone.jpg"
     lines = [*(f"{tmp_path}/images/{name}" for name in names), missing, f"file://{tmp_path}/images/cut.jpg", ""]
     lines.append(f"{tmp_path}/images/./a.jpg")  # again, by another name
+    (tmp_path / "images/12:30.jpg").write_bytes(GREY)
+    lines += [f"{tmp_path}/images", f"{tmp_path}/images/12:30.jpg"]
     Path("paths.txt").write_text("\n".join(lines))
     code, listed = run("paths.txt", "--faces", "whole")
     wanted = {f"file:{tmp_path}/images/{name}": files[name] for name in [*names, "cut.jpg"]}
-    assert [row for row in listed if row["path"] != missing] == [
+    assert [row for row in listed if row["path"] in wanted] == [
         row for path in sorted(wanted) for row in expected(path, wanted[path], "whole")
     ]
-    assert code == 2 and [row["error"] for row in listed if row["path"] == missing] == ["no such file"]
+    assert code == 2 and {row["path"]: row["error"] for row in listed if row["path"] not in wanted} == {
+        missing: "no such file",
+        f"file:{tmp_path}/images": "a folder, not an image",
+        f"file:{tmp_path}/images/12:30.jpg": spark.COLON,
+    }
 
     table = pa.table({"number": [1, 2, 3], "jpeg": [files["a.jpg"], None, GREY], "other": [b"", b"", b""]})
     pq.write_table(table, "images.parquet")
