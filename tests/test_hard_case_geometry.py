@@ -14,7 +14,7 @@ from PIL import Image
 from face_mask.errors import UserError
 from pipeline.dataset import counterfactual_pool as pool
 from pipeline.dataset import packing
-from pipeline.drawing import compositing, face_mesh, geometry, objects
+from pipeline.drawing import brushes, compositing, face_mesh, geometry, objects
 from pipeline.synthetic.faces import draw_image
 
 SIDE = 128
@@ -69,6 +69,17 @@ def test_the_turn_is_zero_from_the_front_and_has_the_sign_of_the_side():
     assert geometry.turn(points) == pytest.approx(0, abs=0.02)
     points[NOSE] += 0.4 * (points[454] - points[234])
     assert geometry.turn(points) == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("x", [-20, *geometry.X, 0, 20])
+@pytest.mark.parametrize("y", [-20, *geometry.Y, 0, 20])
+def test_limbs_may_be_beside_the_canvas_or_on_its_border(x, y):
+    limbs = brushes.Limbs()
+    limbs.add((x, y), (x + 1, y), 0.3, 0.2)
+    limbs.add((x, y), (x - 0.5, y + 9), 0.1, 0.1)
+    part, height, distance = limbs.shaped()
+    assert min(height.shape) >= 2 and height.shape == distance.shape == brushes.plane(part)[0].shape
+    assert not height[distance > 0].any()
 
 
 def test_a_layer_changes_only_what_it_covers_and_takes_the_photos_light_and_colours():

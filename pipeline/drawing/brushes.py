@@ -30,9 +30,10 @@ def plane(part: Part = WHOLE) -> tuple[np.ndarray, np.ndarray]:
 
 
 def region(left: float, right: float, top: float, bottom: float) -> Part:
-    """The part of a canvas between these face coordinates."""
-    corners = np.array([[left, top], [right, bottom]])
-    (x0, y0), (x1, y1) = geometry.to_canvas(corners).round().astype(int).clip(0, geometry.CANVAS[::-1]).tolist()
+    """The part of a canvas between these face coordinates; at its border at least two rows and columns."""
+    corners = geometry.to_canvas(np.array([[left, top], [right, bottom]])).round().astype(int)
+    (x0, y0), (x1, y1) = corners.clip(0, geometry.CANVAS[::-1]).tolist()
+    y0, x0 = min(y0, geometry.CANVAS[0] - 2), min(x0, geometry.CANVAS[1] - 2)
     return slice(y0, max(y1, y0 + 2)), slice(x0, max(x1, x0 + 2))
 
 
