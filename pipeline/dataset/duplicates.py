@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from face_mask.schema import SPLITS
 from pipeline.dataset import approximate, perceptual_hash, similarity
 
 
@@ -75,16 +76,18 @@ def across_splits(
 
     With `cells`, it is approximate: the largest that is found.
     """
+    parts = {}
+    if descriptors is not None:  # a copy of each split, made once, since descriptors are large
+        parts = {name: descriptors.rows(splits == name) for name in SPLITS if (splits == name).any()}
     found: dict[str, dict] = {}
     for kind in similarity.COMPARISONS:
         found[kind] = {}
         for a, b in (("test", "train"), ("val", "train"), ("test", "val")):
             largest = None
-            if descriptors is not None and (splits == a).any() and (splits == b).any():
-                parts = descriptors.rows(splits == a), descriptors.rows(splits == b)
+            if a in parts and b in parts:
                 if cells is None:
-                    largest = float(similarity.max_similarity(*parts, kind).max())
+                    largest = float(similarity.max_similarity(parts[a], parts[b], kind).max())
                 else:
-                    largest = approximate.max_similarity(*parts, kind, cells)
+                    largest = approximate.max_similarity(parts[a], parts[b], kind, cells)
             found[kind][f"{a}_{b}"] = largest
     return found
