@@ -4,7 +4,7 @@
 
 Draws the images and runs the stages one by one in a scratch copy of the repository. Adds the sizes to
 bench/scaling.json and draws bench/scaling.png; --quick, with 300 images, only prints. Not part of `make bench`, since
-100,000 images take more than an hour. The stages that do not depend on the number of images (unseen images, hard
+100,000 images take an hour. The stages that do not depend on the number of images (unseen images, hard
 cases, explanations, exports) are left out; the report shows their committed results. Memory is that of a stage's
 processes, with shared pages counted once, and includes the pages of memory-mapped arrays, which the system can free.
 """
