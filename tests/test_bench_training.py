@@ -4,13 +4,15 @@ import argparse
 import itertools
 import json
 import math
+from collections import Counter
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from bench import curves, limits, rows_training, training_worker
+from bench import curves, limits, rows_training, step_profile, training_worker
 from bench.peers import looped_gradients
 from bench.training_worker import Phase
 
@@ -115,3 +117,13 @@ def test_peers_attributions_are_complete_for_a_linear_model():
     ):
         np.testing.assert_allclose(attribute(image, 20), 10 * weights, rtol=1e-4)
         assert looped_gradients.steps_needed(attribute, image, 660.0, 0.01, 800) == 50
+
+
+def test_a_profile_groups_the_time_of_operations():
+    matrix = tf.random.uniform((300, 300))
+    taken = step_profile.profile(tf.function(lambda: tf.nn.relu(matrix @ matrix)), 5)
+    assert sum(taken.values()) > 0
+    sums = step_profile.grouped(taken, {"product": "MatMul", "never": "Conv2D"})
+    assert sums["product"] > sums["other"] and "never" not in sums
+    nested = Counter({"a/dense_1/MatMul:_MklMatMul": 2.0, "b/Relu:Relu": 1.0, "c/d:Mul": 0.5})
+    assert step_profile.grouped(nested, step_profile.OF_STEP) == {"dense layers": 2, "bias and ReLU": 1, "other": 0.5}
