@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,7 @@ LOOP, CAPTUM = "original loop", "Captum's algorithm"
 
 
 def measures(name: str, options: Options) -> tuple[dict[str, Callable[[], float]], dict[str, list[int]], int]:
-    """Return functions that measure images per second, the peers' steps for each image, and their limit."""
+    """Return functions that measure images per second, the steps of each for each image, and the peers' limit."""
     options.path(f"models/{name}.weights.h5")
     xai = params.load(ROOT / params.PATH).xai
     os.chdir(options.workspace)  # where the model and the images are
@@ -46,11 +47,19 @@ def measures(name: str, options: Options) -> tuple[dict[str, Callable[[], float]
         for peer, of in rules.items()
     }
 
+    attribute_ours = partial(
+        ours.integrated_gradients,
+        gradients,
+        images,
+        baseline="black",
+        completeness=xai.completeness,
+        max_steps=xai.max_steps,
+    )
+    steps = {"ours": attribute_ours().steps.tolist(), **steps}
+
     def run_ours() -> float:
         started = time.perf_counter()
-        ours.integrated_gradients(
-            gradients, images, baseline="black", completeness=xai.completeness, max_steps=xai.max_steps
-        )
+        attribute_ours()
         return len(images) / (time.perf_counter() - started)
 
     def run_peer(attribute: Callable[[np.ndarray, int], np.ndarray], counts: list[int]) -> float:
