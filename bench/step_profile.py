@@ -95,6 +95,10 @@ def flops(training: Training) -> dict[str, float]:
 
 
 def show(title: str, sums: Counter[str], operations: dict[str, float]) -> None:
+    """Print a table. Raises RuntimeError if a group with operations has no time: then its pattern fits no name."""
+    for group in operations:
+        if not sums[group]:
+            raise RuntimeError(f"no operation of {group} was found: correct its pattern")
     total = sum(sums.values())
     print(f"\n{title}: {total:.0f} ms\n\n| operation | ms | share | GFLOP/s |\n|---|---:|---:|---:|")
     for group, milliseconds in sums.most_common():
