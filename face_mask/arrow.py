@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,7 +60,7 @@ class SentModel:
 def load(model: SentModel) -> FaceClassifier:
     """Load the model once in a worker process, which runs one task after the other."""
     path = Path(model.name)  # for messages alone
-    return FaceClassifier(
+    classifier = FaceClassifier(
         model.name,
         model.size,
         model.margin,
@@ -68,6 +69,8 @@ def load(model: SentModel) -> FaceClassifier:
         model.detector_name,
         litert.calibration_of(model.content, path),
     )
+    gc.freeze()  # pyspark collects garbage after each task, and would go through all that has been loaded
+    return classifier
 
 
 def schema() -> pa.Schema:

@@ -210,6 +210,17 @@ def test_what_lost_its_worker_or_failed_is_queued_again_with_its_parameters(monk
     assert sweep.override("1e-5") == "1e-05" and sweep.override(True) == "true" and sweep.override(None) == "null"
 
 
+def test_the_start_of_workers_does_not_wait_for_their_end(tmp_path, monkeypatch):
+    worker = "import pathlib, time; time.sleep(30); pathlib.Path('ended').touch()"
+    (tmp_path / "dvc.py").write_text(
+        f"import subprocess, sys\nprint(subprocess.Popen([sys.executable, '-c', {worker!r}]).pid)\n"
+    )
+    monkeypatch.chdir(tmp_path)  # `python -m dvc` is this file then; like DVC's workers, its child has its output open
+    pid = int(sweep.dvc("queue", "start"))
+    assert not Path("ended").exists()
+    psutil.Process(pid).kill()
+
+
 @pytest.mark.skipif(os.environ.get("FACE_MASK_SWEEP_TESTS") != "1", reason="FACE_MASK_SWEEP_TESTS is not 1: minutes")
 def test_a_sweep_of_two_workers_goes_on_after_kill_9(tmp_path):
     create(tmp_path, GRAPH.replace("cmd: echo", "cmd: sleep 3; echo"))

@@ -20,6 +20,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -50,10 +51,14 @@ POLL_SECONDS = 10
 
 def dvc(*arguments: str) -> str:
     """What a DVC command prints. Raises UserError if it fails."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"dvc {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
-    return done.stdout
+    # Into files, not pipes, which the workers that `queue start` leaves running hold open until they end.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+        done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stdout=out, stderr=err)
+        out.seek(0)
+        err.seek(0)
+        if done.returncode:
+            raise UserError(f"dvc {' '.join(arguments[:2])} failed: {err.read().strip()}")
+        return out.read()
 
 
 def finish(jobs: int, stages: list[str]) -> None:
