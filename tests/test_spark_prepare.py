@@ -5,6 +5,7 @@ The tests that start Spark need FACE_MASK_SPARK_TESTS=1, requirements-spark.txt 
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 import types
@@ -82,7 +83,11 @@ def test_a_task_returns_what_went_wrong_except_what_may_succeed_at_the_next_atte
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    cluster.freeze.cache_clear()
+    before = gc.get_freeze_count()
     assert cluster.compute(2, invert, str(tmp_path)) == (None, 0.5)
+    assert gc.get_freeze_count() > before  # pyspark's collections after each task are quick then
+    gc.unfreeze()
     error, _ = cluster.compute(0, invert, str(tmp_path))
     assert isinstance(error, ZeroDivisionError) and "return 1 / number" in error.__notes__[0]
     with pytest.raises(OSError, match="Input/output"):
