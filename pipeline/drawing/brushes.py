@@ -30,7 +30,10 @@ def plane(part: Part = WHOLE) -> tuple[np.ndarray, np.ndarray]:
 
 
 def region(left: float, right: float, top: float, bottom: float) -> Part:
-    """The part of a canvas between these face coordinates; at its border at least two rows and columns."""
+    """The part of a canvas between these face coordinates, at least two rows and columns of it.
+
+    Coordinates outside the canvas count as those of its border.
+    """
     corners = geometry.to_canvas(np.array([[left, top], [right, bottom]])).round().astype(int)
     (x0, y0), (x1, y1) = corners.clip(0, geometry.CANVAS[::-1]).tolist()
     y0, x0 = min(y0, geometry.CANVAS[0] - 2), min(x0, geometry.CANVAS[1] - 2)
