@@ -5,8 +5,8 @@
 Makes an archive of so many images from those of the given ones, which are repeated under new names; every hundredth
 is damaged. Then runs both stages as commands, locally and on the cluster, of two workers with one core each, of which
 one is killed when half of the images are decoded. The files of both must be equal byte for byte. Prints images per
-second of the whole command, the seconds after its first result, and the processor time an image takes, of all
-processes but without the start of Spark's master and workers.
+second of the whole command, the seconds after its first result, and the processor time an image takes: of the command
+with its Java and all below it, and of the workers with theirs, without the start of Spark's master and workers.
 
 --stages decode leaves out the features, which take 20 times as long; --workers 1 gives the rate of one core, and
 --no-kill that of an undisturbed run. Needs requirements-spark.txt and Java. Without the weights of the stage
@@ -88,14 +88,15 @@ def run_stage(
     environment = scratch.environment() | {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), SETTING: url}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), environment["PYTHONPATH"])))
     others = [psutil.Process(worker.pid) for worker in workers]
-    before, used = processor_seconds(others), 0.0
+    before, used, driver = processor_seconds(others), 0.0, 0.0
     killed_at: int | None = None
     first: float | None = None
     started = time.perf_counter()
     running = subprocess.Popen([sys.executable, "-m", f"pipeline.{stage}"], cwd=folder, env=environment)
     mine = psutil.Process(running.pid)
     while running.poll() is None:
-        used = max(used, processor_seconds([mine, *others]) - before)
+        used = max(used, processor_seconds(others) - before)
+        driver = max(driver, processor_seconds([mine]))
         output = OUTPUTS[stage][0]
         temporary = folder / output.with_name(f".{running.pid}.{output.name}")
         size = temporary.stat().st_size if temporary.exists() else 0
@@ -111,7 +112,7 @@ def run_stage(
         raise UserError("the stage ended before a worker was killed: use more --images")
     ended = time.perf_counter()
     return {
-        "seconds": ended - started, "from_first_s": ended - (first or ended), "processor_s": used,
+        "seconds": ended - started, "from_first_s": ended - (first or ended), "driver_s": driver, "workers_s": used,
         "killed_at_bytes": killed_at,
     }  # fmt: skip
 
@@ -151,14 +152,15 @@ def main() -> None:
                     result = run_stage(folder / "work", stage, url, workers, kill_at)
                 if digests(folder / "work", stage) != expected[stage]:
                     raise UserError(f"{stage} on the cluster wrote other bytes than without it")
-            seconds, used = result["seconds"] or 0.0, result["processor_s"] or 0.0
+            seconds, driver, used = (result[key] or 0.0 for key in ("seconds", "driver_s", "workers_s"))
             print(
                 json.dumps(
                     {
                         "where": where, "stage": stage, "images": n, "workers": args.workers if where == "cluster" else
                         None, "seconds": round(seconds, 1), "images_per_s": round(n / seconds, 1),
                         "seconds_from_first_result": round(result["from_first_s"] or 0.0, 1),
-                        "processor_ms_an_image": None if result["killed_at_bytes"] else round(1000 * used / n, 3),
+                        "driver_ms_an_image": round(1000 * driver / n, 3),
+                        "workers_ms_an_image": None if result["killed_at_bytes"] else round(1000 * used / n, 3),
                         "killed_at_bytes": result["killed_at_bytes"], "bytes": "equal" if where == "cluster" else None,
                     }
                 ),
