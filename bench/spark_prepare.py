@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def make_workspace(folder: Path, sources: list[Path], n: int) -> None:
         for label, names in archives.list_images(source).items()
         for name in names
     ]
+    random.Random(0).shuffle(members)  # so that a few images are of both classes
     opened = {source: ZipFile(source) for source in sources}
     with ZipFile(folder / "data/raw/images.zip", "w") as archive:
         for index, (source, label, name) in zip(range(n), itertools.cycle(members), strict=False):
