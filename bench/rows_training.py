@@ -143,10 +143,15 @@ def to_accuracy(
         values[shown] = list(np.sum([np.multiply(phases[phase], n) for phase, n in counts.items()], axis=0))
         how.append(f"{shown} {' + '.join(f'{n:,}' for n in counts.values())}")
         if not curves.reached(known[name]):
-            notes.append(f"{shown} did not reach it in {sum(counts.values()):,} steps: its value is a lower bound.")
+            best = max(epoch["val_accuracy"] or 0 for epoch in known[name]["epochs"])
+            notes.append(
+                f"{shown} did not reach it in {sum(counts.values()):,} steps (best: {100 * best:.1f} %):"
+                " its value is a lower bound."
+            )
     text = (
         "Steps of one whole run of each, in bench/curves.json, times the step time measured here, in turn:"
-        f" {', '.join(how)} steps. Without starting, reading the data set and validation."
+        f" {', '.join(how)} steps. The interval covers the step time, not the chance in that one run. Without starting,"
+        " reading the data set and validation."
     )
     return [row(title, "s", values, higher_is_better=False, goal=goal, how=text, note=" ".join(notes))]
 

@@ -175,7 +175,9 @@ def session(
         from pyspark.sql import SparkSession
     except ImportError as error:
         package = str(error.name).partition(".")[0]
-        raise UserError(f"{package} is not installed: run `pip install 'face-mask[spark]'`") from None
+        raise UserError(
+            f"{package}, of the extra `spark`, is not installed: run `pip install 'pyspark>=4.3,<5' pyarrow`"
+        ) from None
     if not submitted:
         check_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -153,7 +153,7 @@ def test_without_pyspark_the_error_names_the_extra(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, env=scratch.environment() | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    remedy = "pyspark is not installed: run `pip install 'face-mask[spark]'`"
+    remedy = "pyspark, of the extra `spark`, is not installed: run `pip install 'pyspark>=4.3,<5' pyarrow`"
     assert (done.returncode, done.stderr) == (1, f"spark: {remedy}\n")
 
 

@@ -62,7 +62,8 @@ def test_without_pyspark_java_or_master_the_error_is_one_line(tmp_path: Path, mo
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     for name in ("pyspark", "pyspark.sql"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert refused(monkeypatch, "local") == "pyspark is not installed: run `pip install 'face-mask[spark]'`"
+    remedy = "pyspark, of the extra `spark`, is not installed: run `pip install 'pyspark>=4.3,<5' pyarrow`"
+    assert refused(monkeypatch, "local") == remedy
     sql: Any = types.ModuleType("pyspark.sql")
     sql.SparkSession = types.SimpleNamespace(builder=types.SimpleNamespace(appName=lambda name: None))
     monkeypatch.setitem(sys.modules, "pyspark", types.ModuleType("pyspark"))
