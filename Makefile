@@ -55,7 +55,7 @@ test-numerics: install  ## run the numerical tests without oneDNN, that is with 
 test-scale: install .venv/.installed-scale .store/packages/.installed  ## run the tests of Spark, the MLflow store, sweeps and devices
 	FACE_MASK_SPARK_TESTS=1 FACE_MASK_STORE_TESTS=1 FACE_MASK_SWEEP_TESTS=1 FACE_MASK_DEVICES_TESTS=1 \
 	  $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs $(SCALE:%=tests/test_%.py)
-SCALE := spark spark_prepare store sweep optimize devices
+SCALE := spark spark_prepare store dvc_queue sweep optimize devices
 
 .venv/.installed-scale: requirements-spark.txt .venv/.installed
 	$(call add_to_venv,-r $< optuna==5.0.0)

@@ -19,6 +19,7 @@ MLFLOW_TRACKING_URI. Needs the extra `spark` here and on all workers, and Java 1
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import shutil
@@ -29,7 +30,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,6 +181,9 @@ def session(
         ) from None
     if not submitted:
         check_java()
+    # If Java has ended, py4j prints a traceback before it raises an error, and Spark's end a warning.
+    logging.getLogger().addFilter(lambda record: record.msg != "Exception while sending command.")
+    warnings.filterwarnings("ignore", "Unable to cleanly shutdown Spark JVM")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(name)
     if master:
@@ -203,13 +207,23 @@ def session(
         try:
             yield spark
         finally:
-            spark.stop()
+            with if_java_lives():
+                spark.stop()
+
+
+@contextmanager
+def if_java_lives() -> Iterator[None]:
+    """Ignore that Java has ended, which ends what it would be asked to end."""
+    from py4j.protocol import Py4JError
+
+    with suppress(Py4JError, OSError):
+        yield
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn what Spark reports about files, columns, masters and workers into a UserError; a bug is none."""
-    from py4j.protocol import Py4JJavaError, Py4JNetworkError
+    from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
     from pyspark.errors import PySparkException, PySparkRuntimeError, PythonException
 
     try:
@@ -229,12 +243,24 @@ def one_line_errors() -> Iterator[None]:
         raise
     except Py4JJavaError as error:
         raise failure(error.java_exception.toString()) from None
-    except Py4JNetworkError:
+    except (Py4JError, ConnectionError) as error:
+        if not isinstance(error, Py4JNetworkError | ConnectionError) and not java_has_ended():
+            raise
         raise UserError("Java has ended: its messages say why; if it lacked memory, set spark.driver.memory") from None
     except PySparkRuntimeError as error:
         raise UserError(f"Spark did not start: {first_line(str(error))}") from None
     except PySparkException as error:
         raise failure(str(error)) from None
+
+
+def java_has_ended() -> bool:
+    """Whether the Java that pyspark has started has ended, or does so now."""
+    from pyspark import SparkContext
+
+    process = getattr(SparkContext._gateway, "proc", None)
+    with suppress(subprocess.TimeoutExpired):
+        return process is not None and process.wait(timeout=5) is not None
+    return False
 
 
 def failure(text: str) -> UserError:
@@ -314,6 +340,8 @@ def find_images(spark: SparkSession, args: argparse.Namespace) -> Images:
     is_folder = system.getFileStatus(root).isDirectory()
     if not is_folder and suffixes[files[0][0]] in IMAGE_SUFFIXES:
         return from_paths(spark, [args.input])
+    if not is_folder and root.getName().startswith(("_", ".")):
+        raise UserError(f"{args.input}: {IGNORED}: rename it")
     if not is_folder and suffixes[files[0][0]] != ".parquet":
         lines = (row.value.strip() for row in spark.read.text(literally(args.input)).collect())
         paths = list(dict.fromkeys(line for line in lines if line))
@@ -327,7 +355,10 @@ def find_images(spark: SparkSession, args: argparse.Namespace) -> Images:
     if has_parquet and images:
         raise UserError(f"{args.input} has both images and Parquet files: name a folder that has one of them")
     if has_parquet:
-        return Images(from_parquet(spark, args), {})
+        # By itself, Spark reads a subfolder only if it is a partition, such as day=1.
+        folders = [path.removeprefix(prefix).split("/")[:-1] for path, _ in shown if suffixes[path] == ".parquet"]
+        recursive = is_folder and any("=" not in part for parts in folders for part in parts)
+        return Images(from_parquet(spark, args, recursive), {})
     if not images:
         raise UserError(f"{args.input}: a folder without images")
     expected = {path: reason(path.removeprefix(prefix), length) for path, length in images.items()}
@@ -338,13 +369,19 @@ def find_images(spark: SparkSession, args: argparse.Namespace) -> Images:
 def from_paths(spark: SparkSession, paths: Iterable[str]) -> Images:
     """The images at these paths."""
     from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
 
     to_path, configuration = spark._jvm.org.apache.hadoop.fs.Path, spark.sparkContext._jsc.hadoopConfiguration()
     expected: dict[str, str] = {}
     present = []
     for text in paths:  # with few calls of Java, see files_below
-        path = to_path(text)
-        system = path.getFileSystem(configuration)
+        try:
+            path = to_path(text)
+            system = path.getFileSystem(configuration)
+        except (Py4JJavaError, PySparkException) as error:  # it is no address, or of a file system that Spark lacks
+            why = first_line(error.java_exception.toString() if isinstance(error, Py4JJavaError) else str(error))
+            expected[text] = COLON if "Relative path in absolute URI" in why else why
+            continue
         try:
             name, is_folder, length = described(system.getFileStatus(path).toString())
         except Py4JJavaError as error:
@@ -362,11 +399,11 @@ def from_paths(spark: SparkSession, paths: Iterable[str]) -> Images:
     return Images(readable(binary_files(spark).load(present)), expected)
 
 
-def from_parquet(spark: SparkSession, args: argparse.Namespace) -> DataFrame:
+def from_parquet(spark: SparkSession, args: argparse.Namespace, recursive: bool) -> DataFrame:
     """The rows of a Parquet file or folder. Raises UserError if a column is missing."""
     from pyspark.sql import functions as f
 
-    table = spark.read.parquet(literally(args.input))
+    table = spark.read.option("recursiveFileLookup", recursive).parquet(literally(args.input))
     kinds = dict(table.dtypes)
     binary = [name for name, kind in kinds.items() if kind == "binary"]
     column = args.image_column or (binary[0] if len(binary) == 1 else None)
@@ -426,9 +463,10 @@ def replacing(spark: SparkSession, output: str, overwrite: bool) -> Iterator[str
         if not moved or not system.rename(work.suffix("/result"), path):
             raise UserError(f"{output} cannot be written: check the permissions of its folder")
     finally:
-        if system.exists(former) and not system.exists(path):  # after an error or Ctrl-C between the renames
-            system.rename(former, path)
-        system.delete(work, True)
+        with if_java_lives():
+            if system.exists(former) and not system.exists(path):  # after an error or Ctrl-C between the renames
+                system.rename(former, path)
+            system.delete(work, True)
 
 
 def check_output(system: Any, path: Any, output: str, overwrite: bool) -> None:

@@ -79,6 +79,18 @@ def test_two_stages_run_at_once_and_one_that_is_ended_ends(run):
     assert ended.wait(60) == -signal.SIGTERM
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere stages are not forked")
+def test_a_stage_does_not_wait_for_a_process_that_has_ended(tmp_path):
+    scratch.copy_tree(tmp_path)
+    command = ["python", "-m", "pipeline.split"]
+    with preloaded.serving(tmp_path, scratch.environment(), ("no_such_library",)) as environment:
+        # At first it waits for the libraries, so this is the answer of one that ends meanwhile, or has ended.
+        for _ in range(2):
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 1
+            assert done.stderr == "the process that starts the stages has ended, see its messages above: run again\n"
+
+
 def test_stages_wait_for_those_that_they_read_from_and_the_others_run_side_by_side(tmp_path, capsys):
     (tmp_path / "dvc.yaml").write_text(GRAPH)
     (tmp_path / "python").write_text(NOTES)

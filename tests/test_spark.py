@@ -281,7 +281,7 @@ def test_a_list_and_parquet_have_the_same_rows_and_a_result_is_replaced_only_if_
     lines = [*(f"{tmp_path}/images/{name}" for name in names), missing, f"file://{tmp_path}/images/cut.jpg", ""]
     lines.append(f"{tmp_path}/images/./a.jpg")  # again, by another name
     (tmp_path / "images/12:30.jpg").write_bytes(GREY)
-    lines += [f"{tmp_path}/images", f"{tmp_path}/images/12:30.jpg"]
+    lines += [f"{tmp_path}/images", f"{tmp_path}/images/12:30.jpg", "12:30.jpg", "nowhere://x/a.jpg"]
     Path("paths.txt").write_text("\n".join(lines))
     code, listed = run("paths.txt", "--faces", "whole")
     wanted = {f"file:{tmp_path}/images/{name}": files[name] for name in [*names, "cut.jpg"]}
@@ -292,6 +292,8 @@ def test_a_list_and_parquet_have_the_same_rows_and_a_result_is_replaced_only_if_
         missing: "no such file",
         f"file:{tmp_path}/images": "a folder, not an image",
         f"file:{tmp_path}/images/12:30.jpg": spark.COLON,
+        "12:30.jpg": spark.COLON,
+        "nowhere://x/a.jpg": 'No FileSystem for scheme "nowhere"',
     }
 
     table = pa.table({"number": [1, 2, 3], "jpeg": [files["a.jpg"], None, GREY], "other": [b"", b"", b""]})
@@ -309,18 +311,28 @@ def test_a_list_and_parquet_have_the_same_rows_and_a_result_is_replaced_only_if_
     no_image = dict.fromkeys(arrow.COLUMNS) | {"path": "2", "error": "no image"}
     assert code == 2 and rows == [*expected("1", files["a.jpg"]), no_image, *expected("3", GREY)]
 
+    for folder in ("nested/day=1", "nested/sub/day=2", "partitions/day=1", "partitions/day=2"):
+        Path(folder).mkdir(parents=True)
+        pq.write_table(pa.table({"path": [folder], "jpeg": [GREY]}), f"{folder}/a.parquet")
+    for folder, found in (("nested", ["day=1", "sub/day=2"]), ("partitions", ["day=1", "day=2"])):
+        _, rows = run(folder, "--overwrite")
+        assert rows == [row for one in found for row in expected(f"{folder}/{one}", GREY)]
+    assert [row["path"] for row in run("partitions", "--overwrite", "--path-column", "day")[1]] == ["1", "2"]
+
 
 @needs_spark
 def test_invalid_inputs_and_outputs_are_one_line_and_leave_nothing(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "images")
     (tmp_path / "empty").mkdir()
     Path("blank.txt").write_text("\n\n")
+    Path("_list.txt").write_text("images/a.jpg\n")
     Path("damaged.parquet").write_bytes(b"PAR1 damaged PAR1")
     pq.write_table(pa.table({"path": ["a"], "a": [b"x"], "b": [b"y"]}), "two.parquet")
     for arguments, why in (
         (["gone"], "gone: no such file or folder"),
         (["empty"], "empty: a folder without images"),
         (["blank.txt"], "blank.txt names no images"),
+        (["_list.txt"], f"_list.txt: {spark.IGNORED}: rename it"),
         (["damaged.parquet"], "Spark failed: .*damaged.parquet"),
         (["two.parquet"], "has 2 binary columns, .*: name one with --image-column"),
         (["two.parquet", "--image-column", "path"], "has no binary column path"),
@@ -334,8 +346,27 @@ def test_invalid_inputs_and_outputs_are_one_line_and_leave_nothing(run: Run, tmp
     with pytest.raises(UserError, match=r'Spark failed: .*No FileSystem for scheme "nowhere"[^\n]*$'):
         spark.predict(spark.parse(["nowhere://x/images", f"{tmp_path}/faces"]))
     assert {path.name for path in tmp_path.iterdir()} == {
-        "images", "empty", "blank.txt", "damaged.parquet", "two.parquet"
+        "images", "empty", "blank.txt", "_list.txt", "damaged.parquet", "two.parquet"
     }  # fmt: skip
+
+
+JAVA_ENDS = """
+import psutil
+from face_mask import errors, spark
+def main():
+    with spark.session("local[1]") as session, spark.one_line_errors():
+        for one in psutil.Process().children(recursive=True):
+            one.kill()
+        session.range(3).count()
+errors.run(main, "test")
+"""
+
+
+@needs_spark
+def test_the_end_of_java_is_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", JAVA_ENDS], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("test: Java has ended: its messages say why")
 
 
 @needs_spark

@@ -45,14 +45,17 @@ if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith(("dvc", "pipeline.")):
     os.execv("{python}", ["{python}", *sys.argv[1:]])
 import json
 with socket.socket(socket.AF_UNIX) as server:
-    server.connect("{address}")
-    socket.send_fds(server, [b"."], [0, 1, 2])
-    file = server.makefile("rw")
-    print(json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]), file=file, flush=True)
-    stage = int(file.readline())
+    try:
+        server.connect("{address}")
+        socket.send_fds(server, [b"."], [0, 1, 2])
+        file = server.makefile("rw")
+        print(json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]), file=file, flush=True)
+        stage = int(file.readline())
+    except (OSError, ValueError):
+        sys.exit("the process that starts the stages has ended, see its messages above: run again")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the stage as well: it has the same terminal
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(stage, number))
-    code = int(file.readline())
+    code = int(file.readline() or 1)
 if code < 0:
     signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
@@ -77,6 +80,7 @@ def serving(
         (scripts / "python").chmod(0o755)
         command = [sys.executable, "-m", "tools.preloaded", str(listener.fileno()), *libraries]
         server = subprocess.Popen(command, cwd=folder, env=environment, pass_fds=[listener.fileno()])
+        listener.close()  # of this process: if the server has ended, a stage is not to wait for it
         try:
             yield {**environment, "PATH": f"{scripts}{os.pathsep}{environment['PATH']}"}
         finally:

@@ -134,9 +134,9 @@ class Database:
             self.control("stop", "-m", "fast")
         port = free_port()
         settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-        if not self.control("start", "-o", settings):
-            raise UserError(f"PostgreSQL did not start: see {self.folder.parent}/postgresql.log")
-        try:
+        try:  # SIGTERM may come while it starts
+            if not self.control("start", "-o", settings):
+                raise UserError(f"PostgreSQL did not start: see {self.folder.parent}/postgresql.log")
             yield port
         finally:
             self.control("stop", "-m", "fast")

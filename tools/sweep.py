@@ -17,19 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pandas as pd
-import psutil
 import yaml
 
 from face_mask import errors, files, lockfile
@@ -37,6 +31,7 @@ from face_mask.errors import UserError
 from face_mask.schema import MODELS
 from pipeline.core.values import flatten, text
 from pipeline.reporting.cells import UNKNOWN, markdown
+from tools import dvc_queue
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -46,90 +41,23 @@ OUT = Path("dvc_plots/sweep")  # which Git ignores
 VAL, TEST = ([f"{model}.{split}.accuracy" for model in MODELS] for split in ("val", "test"))
 NAME, STATE = "experiment", "state"
 MAX_LABELS = 8  # on an axis of the plot
-POLL_SECONDS = 10
+SHOW_AGAIN = (1, 2, 4)  # seconds
 
 
-def dvc(*arguments: str) -> str:
-    """What a DVC command prints. Raises UserError if it fails."""
-    # Into files, not pipes, which the workers that `queue start` leaves running hold open until they end.
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
-        done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stdout=out, stderr=err)
-        out.seek(0)
-        err.seek(0)
-        if done.returncode:
-            raise UserError(f"dvc {' '.join(arguments[:2])} failed: {err.read().strip()}")
-        return out.read()
+def read(commit: str | None = None) -> list[dict[str, Any]]:
+    """`name`, `state`, `params` and `metrics` of a commit, by default the current one, and its experiments.
 
-
-def finish(jobs: int, stages: list[str]) -> None:
-    """Run the queue to its end with `jobs` workers; `stages` are the targets of what is queued again."""
-    for rev, name, state in queue():
-        if state == "Failed":
-            queue_again(rev, name, stages)
-    while True:
-        # Whether a worker still has an experiment, DVC does not tell: its ping misses a worker on a busy machine.
-        lost = not workers()  # before the queue is read: a worker ends by itself when it has nothing left to do
-        left = [one for one in queue() if one[2] in ("Queued", "Running")]
-        for rev, name, state in left:
-            if state == "Running" and lost:
-                with suppress(UserError):  # it has not started
-                    dvc("queue", "kill", rev)  # it lives on without its worker
-                queue_again(rev, name, stages)
-        if not left:
-            return
-        dvc("queue", "start", "--jobs", str(jobs))  # starts those that are missing
-        print(f"{len(left)} experiments to go", flush=True)
-        time.sleep(POLL_SECONDS)
-
-
-def queue() -> list[tuple[str, str, str]]:
-    """Revision, name and state of what is in the queue: `dvc exp show` fails while one starts, or was killed then."""
-    lines = [line.split() for line in dvc("queue", "status").splitlines()]
-    return [(line[0], line[1], line[-1]) for line in lines if re.fullmatch("[0-9a-f]{7,40}", "".join(line[:1]))]
-
-
-def queue_again(rev: str, name: str, stages: list[str]) -> None:
-    """Queue an experiment that did not end well under its name, so that MLflow has one run of it."""
-    before, now = committed("HEAD"), committed(rev)
-    changes = [f"{key}={override(value)}" for key, value in now.items() if before.get(key) != value]
-    sets = [argument for change in changes for argument in ("-S", change)]
-    dvc("exp", "run", "--queue", "--name", name, *sets, *stages)
-    dvc("queue", "remove", rev)  # last: interrupted before, it is queued twice, which costs only time
-    print(f"queued again: {name} ({', '.join(changes)})", flush=True)
-
-
-def committed(rev: str) -> dict[str, Any]:
-    """The parameters in a Git commit, flattened. Raises UserError if it has none."""
-    done = subprocess.run(["git", "show", f"{rev}:./params.yaml"], capture_output=True, encoding="utf-8")
-    if done.returncode:
-        raise UserError(f"params.yaml of {rev[:8]} cannot be read: `dvc queue remove --all`, then queue again")
-    return flatten(yaml.safe_load(done.stdout))
-
-
-def override(value: object) -> str:
-    """A value in the form of `dvc exp run -S`, where a comma in it would mean a sweep."""
-    if not isinstance(value, str) or text(value) != value:  # the latter is `1e-5`
-        return text(value)
-    return "'" + value.replace("'", "\\'") + "'"
-
-
-def workers() -> bool:
-    """Whether a worker of this repository's queue is alive."""
-    for process in psutil.process_iter():
-        try:
-            if "queue-worker" in process.cmdline() and Path(process.cwd()) == Path.cwd():
-                return True
-        except psutil.Error:  # another user's, or just ended
-            continue
-    return False
-
-
-def read() -> list[dict[str, Any]]:
-    """`name`, `state`, `params` and `metrics` of the current commit and its experiments, the commit first.
-
-    Raises UserError if there is no commit or DVC fails.
+    The commit is the first. Raises UserError if there is no commit or DVC fails.
     """
-    shown = json.loads(dvc("exp", "show", "--json"))  # the workspace, then the commit
+    options = ["--rev", commit] if commit else []
+    for wait in (*SHOW_AGAIN, None):  # it fails while another process sets up an experiment, or removes its folder
+        try:
+            shown = json.loads(dvc_queue.dvc("exp", "show", "--json", *options))  # the workspace, then the commit
+            break
+        except UserError:
+            if wait is None:
+                raise
+            time.sleep(wait)
     if len(shown) < 2:
         raise UserError("there is no commit yet: commit, then run experiments, as docs/experiments.md shows")
     head = shown[1]
@@ -166,8 +94,8 @@ def entry(shown: dict[str, Any], name: str, state: str) -> dict[str, Any]:
 
 def read_lock(rev: str) -> dict[str, Any]:
     """The stages of dvc.lock in a Git commit; empty if it has none."""
-    done = subprocess.run(["git", "show", f"{rev}:./{lockfile.LOCK}"], capture_output=True, encoding="utf-8")
-    return yaml.load(done.stdout, lockfile.Loader)["stages"] if done.returncode == 0 else {}
+    content = dvc_queue.git("show", f"{rev}:./{lockfile.LOCK}")
+    return yaml.load(content, lockfile.Loader)["stages"] if content else {}
 
 
 def is_of(lock: Mapping[str, Any], path: str, params: Mapping[str, Any]) -> bool:
@@ -331,8 +259,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if not next(path for path in (arguments.out, *arguments.out.parents) if path.exists()).is_dir():
         raise UserError(f"--out {arguments.out} is not a folder: name a folder, which need not exist")
-    if arguments.jobs:
-        finish(arguments.jobs, arguments.stages)
+    if arguments.jobs is not None:
+        if arguments.jobs < 1:
+            raise UserError(f"--jobs {arguments.jobs}: give at least 1")
+        dvc_queue.finish(arguments.jobs, arguments.stages)
     experiments = read()
     metric = choose_metric(experiments, arguments.metric)
     rows, changed = table(experiments, metric)
