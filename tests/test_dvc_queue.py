@@ -32,6 +32,7 @@ class Queue:
         monkeypatch.setattr(dvc_queue, "workers", self.workers)
         monkeypatch.setattr(dvc_queue, "committed", lambda rev: values.get(rev, {"cnn.rate": 1.0, "path": "x"}))
         monkeypatch.setattr(dvc_queue, "git", lambda *arguments: HEAD if arguments[0] == "rev-parse" else "")
+        monkeypatch.setattr(dvc_queue, "targets", lambda rev: ["evaluate", f"of-{rev[0]}"])
         monkeypatch.setattr(dvc_queue, "POLL_SECONDS", 0)
         dvc_queue.baseline.cache_clear()
 
@@ -59,13 +60,13 @@ class Queue:
 def test_what_lost_its_worker_or_failed_is_queued_again_with_its_parameters(monkeypatch, capsys):
     state = {"a" * 7: "Running", "b" * 7: "Failed", "c" * 7: "Queued", "d" * 7: "Success"}
     queue = Queue(monkeypatch, state, ends={"b" * 7: "Failed"})
-    dvc_queue.finish(2, ["evaluate"])
+    dvc_queue.finish(2)
     assert list(state.values()) == ["Success", "Failed", "Success", "Success"]
     assert queue.ran == [
-        ("exp", "run", "--queue", "--name", "of-b", "-S", "cnn.rate=9", "evaluate"),
+        ("exp", "run", "--queue", "--name", "of-b", "-S", "cnn.rate=9", "evaluate", "of-b"),
         ("queue", "remove", "b" * 7),
         ("queue", "kill", "a" * 7),
-        ("exp", "run", "--queue", "--name", "of-a", "-S", "cnn.rate=0.5", "-S", "path='a,\\'b'", "evaluate"),
+        ("exp", "run", "--queue", "--name", "of-a", "-S", "cnn.rate=0.5", "-S", "path='a,\\'b'", "evaluate", "of-a"),
         ("queue", "remove", "a" * 7),
         ("queue", "start", "--jobs", "2"),
     ]
@@ -76,7 +77,7 @@ def test_one_that_lost_its_worker_is_found_when_the_other_workers_have_ended(mon
     state = {"a" * 7: "Running", "c" * 7: "Queued"}
     queue = Queue(monkeypatch, state, {})
     queue.idle = 0  # of another worker
-    dvc_queue.finish(2, ["evaluate"])
+    dvc_queue.finish(2)
     assert set(state.values()) == {"Success"} and ("queue", "remove", "a" * 7) in queue.ran
 
 
@@ -85,13 +86,13 @@ def test_workers_that_do_not_run_are_an_error(monkeypatch):
     monkeypatch.setattr(queue, "workers", lambda: False)
     monkeypatch.setattr(dvc_queue, "workers", lambda: False)
     with pytest.raises(UserError, match=r"no worker of DVC goes on running: see \.dvc/tmp/exps/celery"):
-        dvc_queue.finish(1, ["evaluate"])
+        dvc_queue.finish(1)
 
 
 def test_experiments_of_another_commit_are_left_alone(monkeypatch, capsys):
     queue = Queue(monkeypatch, {"a" * 7: "Failed", "b" * 7: "Running", "c" * 7: "Success"}, {})
     monkeypatch.setattr(dvc_queue, "baseline", lambda rev: "f" * 40)
-    dvc_queue.finish(1, ["evaluate"])
+    dvc_queue.finish(1)
     assert not queue.ran
     assert capsys.readouterr().out == "of other commits, and not waited for: of-a, of-b\n"
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from face_mask.errors import UserError
-from tools import scratch, sweep
+from tools import dvc_queue, scratch, sweep
 
 CNN, MOBILENET = "cnn.val.accuracy", "mobilenet.val.accuracy"
 GRAPH = """
@@ -75,7 +75,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository whose queue of three experiments, of which the second fails, one worker has finished."""
     folder = tmp_path_factory.mktemp("sweep")
     create(folder)
-    scratch.dvc("exp", "run", "-q", "--queue", "-S", "cnn.learning_rate=0.01,9,0.04", folder=folder)
+    scratch.dvc("exp", "run", "-q", "--queue", "-S", "cnn.learning_rate=0.01,9,0.04", "evaluate", folder=folder)
     scratch.dvc("queue", "start", "-q", "--jobs", "1", folder=folder)
     deadline = time.monotonic() + 120
     done = ""
@@ -117,6 +117,13 @@ def test_the_table_of_a_queue_has_the_best_on_validation_first(repo, monkeypatch
     monkeypatch.setattr(sys, "argv", ["sweep", "--out", "params.yaml/x"])
     with pytest.raises(UserError, match=r"--out params\.yaml/x is not a folder"):
         sweep.main()
+
+
+def test_what_an_experiment_was_queued_with_is_known(repo, monkeypatch):
+    monkeypatch.chdir(repo)
+    (failed,) = [rev for rev, _, state in dvc_queue.queue() if state == "Failed"]
+    assert dvc_queue.targets(failed) == ["evaluate"] and dvc_queue.committed(failed)["cnn.learning_rate"] == 9
+    assert dvc_queue.baseline(failed) == git(repo, "rev-parse", "HEAD").strip()
 
 
 def test_an_experiment_that_was_not_evaluated_has_no_metrics(repo):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -56,10 +57,10 @@ def git(*arguments: str) -> str | None:
     return None if done.returncode else done.stdout.rstrip("\n")
 
 
-def finish(jobs: int, stages: list[str]) -> None:
+def finish(jobs: int) -> None:
     """Run the queue of the current commit to its end with `jobs` workers.
 
-    `stages` are the targets of what is queued again. Raises UserError if that is not possible, or no worker runs.
+    Raises UserError if one cannot be queued again, or no worker runs.
     """
     head = git("rev-parse", "HEAD") or ""
     entries = queue()
@@ -67,7 +68,7 @@ def finish(jobs: int, stages: list[str]) -> None:
         print(f"of other commits, and not waited for: {', '.join(others)}", flush=True)
     for rev, name, state in entries:
         if state == "Failed" and baseline(rev) == head:
-            queue_again(rev, name, stages, head)
+            queue_again(rev, name, head)
     before, in_vain = None, 0
     while True:
         # Whether a worker still has an experiment, DVC does not tell: its ping misses a worker on a busy machine.
@@ -76,7 +77,7 @@ def finish(jobs: int, stages: list[str]) -> None:
         for rev, name, state in left:
             if state == "Running" and lost:
                 end(rev)
-                queue_again(rev, name, stages, head)
+                queue_again(rev, name, head)
         if not left:
             return
         in_vain = in_vain + 1 if lost and left == before else 0
@@ -123,8 +124,8 @@ def end(rev: str) -> None:
         dvc("queue", "kill", rev)
 
 
-def queue_again(rev: str, name: str, stages: list[str], head: str) -> None:
-    """Queue an experiment that did not end well under its name, so that MLflow has one run of it.
+def queue_again(rev: str, name: str, head: str) -> None:
+    """Queue an experiment that did not end well under its name, so that MLflow has one run of it, and as it was queued.
 
     Raises UserError if it would start from other files than those of `head`, the commit on which it was queued.
     """
@@ -132,7 +133,7 @@ def queue_again(rev: str, name: str, stages: list[str], head: str) -> None:
     before, now = committed(head), committed(rev)
     changes = [f"{key}={override(value)}" for key, value in now.items() if before.get(key) != value]
     sets = [argument for change in changes for argument in ("-S", change)]
-    dvc("exp", "run", "--queue", "--name", name, *sets, *stages)
+    dvc("exp", "run", "--queue", "--name", name, *sets, *targets(rev))
     dvc("queue", "remove", rev)  # last: interrupted before, it is queued twice, which costs only time
     print(f"queued again: {name} ({', '.join(changes)})", flush=True)
 
@@ -155,6 +156,14 @@ def committed(rev: str) -> dict[str, Any]:
     if content is None:
         raise UserError(f"params.yaml of {rev[:8]} cannot be read: `dvc queue remove --all`, then queue again")
     return flatten(yaml.safe_load(content))
+
+
+def targets(rev: str) -> list[str]:
+    """The stages with which an experiment was queued, as DVC keeps them for its worker; none means all."""
+    kept = subprocess.run(["git", "show", f"{rev}:./.dvc/tmp/repro.dat"], capture_output=True)
+    if kept.returncode:
+        raise UserError(f"the stages of {rev[:8]} cannot be read: `dvc queue remove --all`, then queue again")
+    return pickle.loads(kept.stdout)["kwargs"]["targets"] or []
 
 
 def override(value: object) -> str:

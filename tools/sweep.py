@@ -255,14 +255,13 @@ def main() -> None:
     parser.add_argument("--metric", help=f"validation accuracy by which the best is chosen, such as {VAL[0]}")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"default: {OUT}")
     parser.add_argument("--jobs", type=int, metavar="N", help="finish the queue with N workers first")
-    parser.add_argument("--stages", nargs="+", default=["evaluate"], help="of what is queued again; default: evaluate")
     arguments = parser.parse_args()
     if not next(path for path in (arguments.out, *arguments.out.parents) if path.exists()).is_dir():
         raise UserError(f"--out {arguments.out} is not a folder: name a folder, which need not exist")
     if arguments.jobs is not None:
         if arguments.jobs < 1:
             raise UserError(f"--jobs {arguments.jobs}: give at least 1")
-        dvc_queue.finish(arguments.jobs, arguments.stages)
+        dvc_queue.finish(arguments.jobs)
     experiments = read()
     metric = choose_metric(experiments, arguments.metric)
     rows, changed = table(experiments, metric)
