@@ -213,17 +213,20 @@ def session(
 
 @contextmanager
 def if_java_lives() -> Iterator[None]:
-    """Ignore that Java has ended, which ends what it would be asked to end."""
+    """Ignore an error that comes from the end of Java, which has ended what it would be asked to end."""
     from py4j.protocol import Py4JError
 
-    with suppress(Py4JError, OSError):
+    try:
         yield
+    except (Py4JError, OSError) as error:
+        if not java_has_ended(error):
+            raise
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn what Spark reports about files, columns, masters and workers into a UserError; a bug is none."""
-    from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+    from py4j.protocol import Py4JError, Py4JJavaError
     from pyspark.errors import PySparkException, PySparkRuntimeError, PythonException
 
     try:
@@ -244,7 +247,7 @@ def one_line_errors() -> Iterator[None]:
     except Py4JJavaError as error:
         raise failure(error.java_exception.toString()) from None
     except (Py4JError, ConnectionError) as error:
-        if not isinstance(error, Py4JNetworkError | ConnectionError) and not java_has_ended():
+        if not java_has_ended(error):
             raise
         raise UserError("Java has ended: its messages say why; if it lacked memory, set spark.driver.memory") from None
     except PySparkRuntimeError as error:
@@ -253,10 +256,15 @@ def one_line_errors() -> Iterator[None]:
         raise failure(str(error)) from None
 
 
-def java_has_ended() -> bool:
-    """Whether the Java that pyspark has started has ended, or does so now."""
+def java_has_ended(error: Exception) -> bool:
+    """Whether an error of py4j comes from the end of the Java that it talks to."""
+    from py4j.protocol import Py4JJavaError, Py4JNetworkError
     from pyspark import SparkContext
 
+    if isinstance(error, Py4JNetworkError | ConnectionError):
+        return True
+    if isinstance(error, Py4JJavaError):  # an answer of Java
+        return False
     process = getattr(SparkContext._gateway, "proc", None)
     with suppress(subprocess.TimeoutExpired):
         return process is not None and process.wait(timeout=5) is not None

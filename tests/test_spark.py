@@ -370,6 +370,16 @@ def test_the_end_of_java_is_one_line() -> None:
 
 
 @needs_spark
+def test_an_error_while_java_lives_is_not_ignored(started: Any) -> None:
+    from py4j.protocol import Py4JJavaError
+
+    with pytest.raises(Py4JJavaError, match="No FileSystem for scheme"), spark.if_java_lives():
+        spark.locate(started, "nowhere://x/a.jpg")
+    with spark.if_java_lives():
+        raise ConnectionRefusedError
+
+
+@needs_spark
 def test_the_champion_of_the_registry_predicts_by_the_command_and_by_spark_udf(
     run: Run, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,24 @@ def skip_reason() -> str | None:
     return None
 
 
+def test_a_database_is_stopped_if_sigterm_comes_while_it_starts(tmp_path, monkeypatch):
+    database = object.__new__(store.Database)  # without the user that PostgreSQL wants
+    database.folder, database.data = tmp_path, tmp_path / "data"
+    database.data.mkdir()
+    asked = []
+
+    def control(*arguments):
+        asked.append(arguments[0])
+        if arguments[0] == "start":
+            sys.exit(143)  # what SIGTERM does
+        return arguments[0] == "stop"
+
+    monkeypatch.setattr(database, "control", control)
+    with pytest.raises(SystemExit), database.running():
+        pass
+    assert asked == ["status", "start", "stop"]
+
+
 def test_what_is_missing_is_named_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "PG_VERSION").write_text("9.6\n")
     with pytest.raises(UserError, match=r"PostgreSQL 9\.6 is not installed: `apt-get install postgresql-9\.6`"):

@@ -1,6 +1,6 @@
 """Run DVC's queue of experiments to its end, whatever was lost on the way.
 
-DVC shows an experiment whose worker was killed as `Running` for ever, and starts one that failed never again. Here both
+DVC shows an experiment whose worker was killed as `Running` for ever, and never starts a failed one again. Here both
 are queued again under their names and with their parameters. docs/experiments.md says how to use it.
 """
 
